@@ -1,0 +1,570 @@
+"""Backends: which array library a run uses, where its arrays live, and how an epoch is run there.
+
+This is the one module that knows the libraries by name. Everything else is handed a namespace ``xp`` and uses what
+the Array API standard has. A backend adds what the standard leaves out:
+
+* moving an array from the host to the device and back (`Backend.asarray`, `Backend.to_numpy`);
+* running one step over many batches, and compiling that where the library can (`Backend.scan`, `Backend.compile`);
+* whether the library can be used at all, and if not, why not (`list_backends`).
+
+A backend is named by a string: ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"jax"``,
+``"array_api_strict"``. What stands behind the first colon is the device, in the library's own words.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import importlib.metadata
+import importlib.util
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, ClassVar
+
+import array_api_compat
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+Namespace = Any
+Step = Callable[[Any, dict[str, Array]], tuple[Any, Array | None]]
+
+DTYPES = ("float32", "float64")
+
+
+class BackendError(ValueError):
+    """A backend does not exist or cannot be used here; the message says why and what would help."""
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What is known of a backend on this machine.
+
+    Attributes
+    ----------
+    name : str
+        Its name, such as ``"cupy"``.
+    version : str or None
+        The version of the library that is installed.
+    devices : tuple of str
+        The specs that select its devices, such as ``("torch:cpu", "torch:cuda:0")``.
+    reason : str or None
+        Why it cannot be used; ``None`` when it can.
+    """
+
+    name: str
+    version: str | None
+    devices: tuple[str, ...]
+    reason: str | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run can use it."""
+        return self.reason is None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library on a device. This base runs everything eagerly, and serves NumPy.
+
+    Attributes
+    ----------
+    spec : str
+        The name that selects it, such as ``"torch:cuda:0"``.
+    xp : module
+        The array namespace.
+    device : object
+        The device in the library's own type, for ``device=`` of creation functions; ``None`` is the default.
+    """
+
+    spec: str
+    xp: Namespace
+    device: Any = None
+
+    library: ClassVar[str] = "numpy"
+    packages: ClassVar[tuple[str, ...]] = ("numpy",)
+    install: ClassVar[str] = "pip install numpy"
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open the library on a device named in its own words, or raise `BackendError`."""
+        if device not in ("", "cpu"):
+            raise BackendError(f"backend 'numpy:{device}': NumPy has one device, 'cpu'")
+        return cls("numpy", array_api_compat.array_namespace(np.empty(0)))
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the specs of the devices at hand, or raise with the driver's own words."""
+        return ("numpy",)
+
+    @property
+    def device_name(self) -> str:
+        """The device, for people to read."""
+        return "cpu" if self.device is None else str(self.device)
+
+    @property
+    def version(self) -> str:
+        """The version of the library."""
+        return installed_version(self.packages) or "unknown"
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Array:
+        """Copy a host array to the device.
+
+        Parameters
+        ----------
+        host : array_like
+            Of any layout and byte order.
+        dtype : str, optional
+            A dtype of the standard; by default that of ``host``.
+
+        Returns
+        -------
+        array
+            A C-ordered copy that shares no memory with ``host``: some libraries' own ``asarray`` would share.
+        """
+        host = np.asarray(host)
+        kind = np.dtype(dtype) if dtype else host.dtype.newbyteorder("=")
+        return self.xp.asarray(np.array(host, dtype=kind, order="C", copy=True), device=self.device)
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy an array of this backend to the host: the one way there."""
+        return np.array(array)
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which arrays of this backend are made and used with ``dtype``."""
+        return contextlib.nullcontext()
+
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Compile a function of arrays, where the library can.
+
+        ``donate`` names the positional arguments that the caller gives up, so that their memory may be reused.
+        """
+        return function
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run ``step`` over the leading axis of every array in ``xs``.
+
+        Parameters
+        ----------
+        step : callable
+            Takes the carry and a dictionary of one slice of each array; returns the new carry and either an array
+            to collect or ``None``.
+        carry : object
+            What goes from step to step.
+        xs : dict of str to array
+            At least one array, all of one length.
+
+        Returns
+        -------
+        carry : object
+            After the last step.
+        outputs : array or None
+            What the steps returned, stacked.
+        """
+        outputs = []
+        (length,) = {array.shape[0] for array in xs.values()}
+        for i in range(length):
+            carry, output = step(carry, {name: array[i, ...] for name, array in xs.items()})
+            outputs.append(output)
+        return carry, None if not outputs or outputs[0] is None else self.xp.stack(outputs)
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked for: clocks are read after this."""
+
+
+class StrictBackend(Backend):
+    """array-api-strict: NumPy that refuses whatever the standard does not promise. For tests."""
+
+    library: ClassVar[str] = "array_api_strict"
+    packages: ClassVar[tuple[str, ...]] = ("array-api-strict",)
+    install: ClassVar[str] = "pip install array-api-strict"
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open it on ``CPU_DEVICE``, or on another of its pretended devices."""
+        xp = importlib.import_module("array_api_strict")
+        try:
+            chosen = xp.Device(device or "CPU_DEVICE")
+        except ValueError as error:
+            known = ", ".join(cls.devices())
+            raise BackendError(f"backend 'array_api_strict:{device}': {error}; there are {known}") from None
+        return cls(f"array_api_strict:{device}" if device else "array_api_strict", xp, chosen)
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the pretended devices."""
+        xp = importlib.import_module("array_api_strict")
+        return tuple(f"array_api_strict:{_strict_name(d)}" for d in xp.__array_namespace_info__().devices())
+
+    @property
+    def device_name(self) -> str:
+        """The device's name."""
+        return _strict_name(self.device)
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host through the library's CPU device."""
+        return np.array(array_api_compat.to_device(array, self.xp.Device("CPU_DEVICE")))
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Refuse float64 on the device that pretends to have none."""
+        if dtype == "float64" and self.device_name == "no_float64":
+            raise BackendError("dtype='float64': the device 'no_float64' has no float64, take dtype='float32'")
+        return contextlib.nullcontext()
+
+
+class TorchBackend(Backend):
+    """PyTorch, on the CPU, a CUDA GPU, or whatever device it knows."""
+
+    library: ClassVar[str] = "torch"
+    packages: ClassVar[tuple[str, ...]] = ("torch",)
+    install: ClassVar[str] = "pip install 'xpnet[torch]'"
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open it on ``cpu``, ``cuda``, ``cuda:1``, ..."""
+        torch = importlib.import_module("torch")
+        try:
+            chosen = torch.device(device or "cpu")
+            # The driver's complaint, if there is one, comes with the first array.
+            array = torch.zeros(1, device=chosen)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise BackendError(f"backend 'torch:{device}': {_first_line(error)}") from None
+        spec = f"torch:{device}" if device else "torch"
+        return cls(spec, array_api_compat.array_namespace(array), array.device)
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the CPU and the CUDA GPUs."""
+        torch = importlib.import_module("torch")
+        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
+        return ("torch:cpu", *(f"torch:cuda:{i}" for i in range(gpus)))
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host."""
+        return np.array(array.detach().cpu().numpy())
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Record nothing for automatic differentiation: the gradients here are our own."""
+        context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
+        return context
+
+    def synchronize(self) -> None:
+        """Wait for the GPU."""
+        if self.device.type == "cuda":
+            importlib.import_module("torch").cuda.synchronize(self.device)
+
+
+class JaxBackend(Backend):
+    """JAX, which compiles a whole epoch into one program."""
+
+    library: ClassVar[str] = "jax"
+    packages: ClassVar[tuple[str, ...]] = ("jax",)
+    install: ClassVar[str] = "pip install 'xpnet[jax]'"
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open it on its default device, or on a platform and number such as ``gpu:0``."""
+        jax = importlib.import_module("jax")
+        platform, _, number = device.partition(":")
+        try:
+            chosen = jax.devices(platform or None)[int(number or 0)]
+        except (RuntimeError, IndexError, ValueError) as error:
+            raise BackendError(f"backend 'jax:{device}': {_first_line(error)}") from None
+        xp = importlib.import_module("jax.numpy")
+        return cls(f"jax:{device}" if device else "jax", xp, chosen)
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the devices of the default platform."""
+        jax = importlib.import_module("jax")
+        return tuple(f"jax:{device.platform}:{device.id}" for device in jax.devices())
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host."""
+        return np.array(array)
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Switch 64-bit numbers on for a float64 run: without that JAX would go on in float32."""
+        jax = importlib.import_module("jax")
+        context: contextlib.AbstractContextManager[Any] = jax.enable_x64(dtype == "float64")
+        return context
+
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Compile with `jax.jit`."""
+        compiled: Callable[..., Any] = importlib.import_module("jax").jit(
+            function, donate_argnums=tuple(donate)
+        )
+        return compiled
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run `jax.lax.scan`, one compiled loop."""
+        result: tuple[Any, Array | None] = importlib.import_module("jax").lax.scan(step, carry, xs)
+        return result
+
+    def synchronize(self) -> None:
+        """Wait for what was dispatched: work on one device is done in order."""
+        jax = importlib.import_module("jax")
+        jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+
+
+class CupyBackend(Backend):
+    """CuPy: NumPy on a CUDA GPU."""
+
+    library: ClassVar[str] = "cupy"
+    packages: ClassVar[tuple[str, ...]] = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
+    install: ClassVar[str] = "pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' with an older driver)"
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open it on the GPU of that number, 0 by default."""
+        cupy = importlib.import_module("cupy")
+        known = cls.devices()
+        number = device or "0"
+        if f"cupy:{number}" not in known:
+            raise BackendError(f"backend 'cupy:{device}': there are {', '.join(known)}")
+        chosen = cupy.cuda.Device(int(number))
+        with chosen:
+            xp = array_api_compat.array_namespace(cupy.empty(0))
+        return cls(f"cupy:{device}" if device else "cupy", xp, chosen)
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the GPUs, or raise with the CUDA driver's words."""
+        runtime = importlib.import_module("cupy").cuda.runtime
+        try:
+            count = runtime.getDeviceCount()
+        except runtime.CUDARuntimeError as error:
+            raise BackendError(f"CuPy is installed but finds no usable GPU: {error}") from None
+        return tuple(f"cupy:{i}" for i in range(count))
+
+    @property
+    def device_name(self) -> str:
+        """The GPU's name and number."""
+        runtime = importlib.import_module("cupy").cuda.runtime
+        name = runtime.getDeviceProperties(self.device.id)["name"].decode()
+        return f"{name} (GPU {self.device.id})"
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Array:
+        """Copy to the GPU."""
+        with self.device:
+            return super().asarray(host, dtype)
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host."""
+        return np.asarray(importlib.import_module("cupy").asnumpy(array))
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Make the GPU current: CuPy launches every kernel on the current one."""
+        return self._current()
+
+    @contextlib.contextmanager
+    def _current(self) -> Iterator[None]:
+        # A Device object is a context manager that may not be entered twice at once; a fresh one may.
+        with type(self.device)(self.device.id):
+            yield
+
+    def synchronize(self) -> None:
+        """Wait for the GPU."""
+        self.device.synchronize()
+
+
+class GenericBackend(Backend):
+    """Any other Array API library, given as its namespace module."""
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host through DLPack, the standard's own way."""
+        try:
+            return np.array(np.from_dlpack(array))
+        except (AttributeError, RuntimeError, BufferError, TypeError):
+            return np.array(array)
+
+    @property
+    def version(self) -> str:
+        """The version that the module says it has."""
+        return str(getattr(self.xp, "__version__", "unknown"))
+
+
+BACKENDS: dict[str, type[Backend]] = {
+    cls.library: cls for cls in (Backend, CupyBackend, TorchBackend, JaxBackend, StrictBackend)
+}
+
+
+def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
+    """Open a backend.
+
+    Parameters
+    ----------
+    backend : str, module or Backend, optional
+        A spec such as ``"cupy"`` or ``"torch:cuda:0"``, or any Array API namespace module. By default the
+        environment variable ``XPNET_BACKEND``, else ``"numpy"``.
+
+    Returns
+    -------
+    Backend
+
+    Raises
+    ------
+    BackendError
+        If there is no such backend, or it cannot be used here: not installed, or no GPU.
+
+    Examples
+    --------
+    >>> get_backend("numpy").device_name
+    'cpu'
+    """
+    if isinstance(backend, Backend):
+        return backend
+    if isinstance(backend, ModuleType):
+        return _from_module(backend)
+    spec = backend if backend is not None else os.environ.get("XPNET_BACKEND") or "numpy"
+    if not isinstance(spec, str):
+        raise TypeError(
+            f"backend={spec!r}: must be a name such as 'numpy' or an Array API module, not {type(spec).__name__}"
+        )
+    name, _, device = spec.partition(":")
+    if name not in BACKENDS:
+        raise BackendError(f"backend={spec!r}: unknown; there are {', '.join(BACKENDS)}")
+    cls = BACKENDS[name]
+    if reason := _import_problem(cls):
+        raise BackendError(f"backend {spec!r}: {reason}")
+    return cls.open(device)
+
+
+def list_backends() -> list[BackendInfo]:
+    """Look at every backend: its version, its devices, and why it cannot be used if it cannot.
+
+    Returns
+    -------
+    list of BackendInfo
+    """
+    return [_info(cls) for cls in BACKENDS.values()]
+
+
+def backend_of(array: Any) -> Backend:
+    """Find the backend that an array belongs to; lists and numbers belong to NumPy.
+
+    Parameters
+    ----------
+    array : array_like
+        Of any library.
+
+    Returns
+    -------
+    Backend
+    """
+    if not array_api_compat.is_array_api_obj(array):
+        return get_backend("numpy")
+    opened = _from_module(array_api_compat.array_namespace(array))
+    if isinstance(opened, Backend) and type(opened) is Backend:
+        return opened
+    return type(opened)(opened.spec, opened.xp, array_api_compat.device(array))
+
+
+def convolution_lowering(xp: Namespace) -> str:
+    """Say which of the two ways to compute a convolution suits a library.
+
+    CPU libraries do best with products of row-shifted slices, which reuse what is in the cache. CuPy hands batched
+    products of 2-D by 3-D arrays to slower kernels, so there one large product over unrolled patches serves better.
+
+    Parameters
+    ----------
+    xp : module
+        The array namespace.
+
+    Returns
+    -------
+    {"row_shift", "im2col"}
+    """
+    return "im2col" if array_api_compat.is_cupy_namespace(xp) else "row_shift"
+
+
+@contextlib.contextmanager
+def thread_limit(threads: int | None) -> Iterator[None]:
+    """Limit the threads of the linear-algebra libraries for the time of a ``with`` block.
+
+    Parameters
+    ----------
+    threads : int, optional
+        By default ``XPNET_THREADS``; when that is not set either, the user's own settings stay.
+
+    Raises
+    ------
+    ValueError
+        If the number is not at least 1.
+    """
+    given = threads if threads is not None else os.environ.get("XPNET_THREADS")
+    if given is None or given == "":
+        yield
+        return
+    try:
+        count = int(given)
+    except ValueError:
+        count = 0
+    if count < 1:
+        raise ValueError(f"threads={given!r}: must be an integer of at least 1")
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(count):
+        yield
+
+
+def check_dtype(dtype: str) -> str:
+    """Return ``dtype`` if a network can be trained in it.
+
+    Raises
+    ------
+    ValueError
+        Naming the dtypes there are.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(DTYPES)}")
+    return dtype
+
+
+def installed_version(packages: Sequence[str]) -> str | None:
+    """Return the version of the first of these distributions that is installed."""
+    for package in packages:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            return importlib.metadata.version(package)
+    return None
+
+
+def _import_problem(cls: type[Backend]) -> str | None:
+    """Say why a library cannot be imported, or return None."""
+    if importlib.util.find_spec(cls.library) is None:
+        return f"{cls.library} is not installed: {cls.install}"
+    try:
+        importlib.import_module(cls.library)
+    except Exception as error:  # A broken installation may raise anything; its words are the user's best clue.
+        return f"{cls.library} is installed but cannot be imported: {_first_line(error)}"
+    return None
+
+
+def _info(cls: type[Backend]) -> BackendInfo:
+    version = installed_version(cls.packages)
+    if reason := _import_problem(cls):
+        return BackendInfo(cls.library, version, (), reason)
+    try:
+        return BackendInfo(cls.library, version, cls.devices(), None)
+    except Exception as error:
+        return BackendInfo(cls.library, version, (), _first_line(error))
+
+
+def _from_module(module: ModuleType) -> Backend:
+    root = module.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    if root in BACKENDS:
+        return get_backend(root)
+    if not hasattr(module, "asarray"):
+        raise BackendError(f"backend={module.__name__}: not an Array API namespace, it has no 'asarray'")
+    xp = array_api_compat.array_namespace(module.asarray(0.0))
+    return GenericBackend(module.__name__, xp)
+
+
+def _strict_name(device: Any) -> str:
+    return str(device).partition("'")[2].rstrip("')")
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0] or type(error).__name__

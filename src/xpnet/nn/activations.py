@@ -1,0 +1,268 @@
+"""Activations: the functions, element by element, between the layers that learn.
+
+Each is a pair, ``f(x)`` and ``f_backward``, and a layer without parameters made of the two. Their backward takes
+the *output* where the derivative can be told from it, which spares keeping the input.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, State
+
+
+def relu(x: Array, *, xp: Namespace = None) -> Array:
+    """Rectify: ``y = max(x, 0)``.
+
+    Parameters
+    ----------
+    x : array of real floating-point numbers
+        Of any shape.
+    xp : module, optional
+        The array namespace; by default that of ``x``.
+
+    Returns
+    -------
+    array, the shape and dtype of ``x``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> relu(np.asarray([-1.0, 0.0, 2.0]))
+    array([0., 0., 2.])
+    """
+    xp = xp or array_namespace(x)
+    return xp.maximum(x, 0.0)
+
+
+def relu_backward(y: Array, dy: Array, *, xp: Namespace = None) -> Array:
+    """Pass a gradient back through `relu`: ``dx = dy`` where the unit was active, 0 elsewhere.
+
+    Parameters
+    ----------
+    y : array
+        The output of `relu`.
+    dy : array
+        The gradient of the output.
+    xp : module, optional
+        The array namespace; by default that of ``dy``.
+
+    Returns
+    -------
+    array, the shape and dtype of ``dy``
+    """
+    xp = xp or array_namespace(dy)
+    return xp.astype(y > 0.0, dy.dtype) * dy
+
+
+def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
+    """Rectify, but let a little through: ``y = x`` above zero, ``slope * x`` below.
+
+    References
+    ----------
+    Maas, Hannun and Ng, *Rectifier nonlinearities improve neural network acoustic models*, 2013.
+    """
+    xp = xp or array_namespace(x)
+    # With 0 <= slope <= 1, which LeakyReLU checks, the larger of the two is the right one on either side.
+    return xp.maximum(x, slope * x)
+
+
+def leaky_relu_backward(
+    y: Array, dy: Array, slope: float = 0.01, *, xp: Namespace = None
+) -> Array:
+    """Pass a gradient back through `leaky_relu`: ``dx = dy`` above zero, ``slope * dy`` below."""
+    xp = xp or array_namespace(dy)
+    derivative = xp.astype(y > 0.0, dy.dtype)
+    derivative *= 1.0 - slope
+    derivative += slope
+    derivative *= dy
+    return derivative
+
+
+def tanh(x: Array, *, xp: Namespace = None) -> Array:
+    """Squash to (-1, 1): ``y = tanh(x)``."""
+    xp = xp or array_namespace(x)
+    return xp.tanh(x)
+
+
+def tanh_backward(y: Array, dy: Array) -> Array:
+    """Pass a gradient back through `tanh`: ``dx = (1 - y^2) dy``."""
+    return (1.0 - y * y) * dy
+
+
+def sigmoid(x: Array, *, xp: Namespace = None) -> Array:
+    """Squash to (0, 1): ``y = 1 / (1 + exp(-x))``.
+
+    Computed as ``(1 + tanh(x / 2)) / 2``, the same function, which overflows for no ``x``.
+    """
+    xp = xp or array_namespace(x)
+    y = xp.tanh(0.5 * x)
+    y *= 0.5
+    y += 0.5
+    return y
+
+
+def sigmoid_backward(y: Array, dy: Array) -> Array:
+    """Pass a gradient back through `sigmoid`: ``dx = y (1 - y) dy``."""
+    return y * (1.0 - y) * dy
+
+
+_GELU_SCALE = math.sqrt(2.0 / math.pi)
+_GELU_CUBIC = 0.044715
+
+
+def gelu(x: Array, *, xp: Namespace = None) -> Array:
+    """Weight by a Gaussian's distribution function: ``y = x P(X <= x)``, in the paper's tanh form.
+
+    ``y = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``. The standard has no error function, so the exact
+    form is not portable; the two differ by less than 5e-4.
+
+    References
+    ----------
+    Hendrycks and Gimpel, *Gaussian error linear units (GELUs)*, 2016, section 2.
+    """
+    xp = xp or array_namespace(x)
+    return 0.5 * x * (1.0 + xp.tanh(_GELU_SCALE * (x + _GELU_CUBIC * (x * x * x))))
+
+
+def gelu_backward(x: Array, dy: Array, *, xp: Namespace = None) -> Array:
+    """Pass a gradient back through `gelu`.
+
+    With ``t = tanh(u)``: ``dy/dx = (1 + t) / 2 + x / 2 (1 - t^2) du/dx``, the product rule on ``x / 2 (1 + t)``.
+
+    Parameters
+    ----------
+    x : array
+        The *input* of `gelu`: its output alone does not tell the derivative, since gelu is not monotonic.
+    dy : array
+        The gradient of the output.
+    xp : module, optional
+        The array namespace; by default that of ``dy``.
+    """
+    xp = xp or array_namespace(dy)
+    squared = x * x
+    t = xp.tanh(_GELU_SCALE * (x + _GELU_CUBIC * (squared * x)))
+    du = _GELU_SCALE * (1.0 + 3.0 * _GELU_CUBIC * squared)
+    return (0.5 * (1.0 + t) + 0.5 * x * (1.0 - t * t) * du) * dy
+
+
+@dataclass(frozen=True)
+class Activation(Layer):
+    """The base of the layers below: subclasses say how to compute the output and the gradient."""
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """Return the output."""
+        raise NotImplementedError
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Return the gradient of the input, given what `keep` kept and the gradient of the output."""
+        raise NotImplementedError
+
+    def keep(self, x: Array, y: Array) -> Array:
+        """Choose what the backward pass needs: the output, unless overridden."""
+        return y
+
+    def forward(
+        self,
+        params: Params,
+        x: Array,
+        ctx: Context,
+        *,
+        state: State | None = None,
+        noise: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Return the output, and keep what the backward pass needs."""
+        y = self.apply(x, ctx.xp)
+        return y, self.keep(x, y)
+
+    def backward(
+        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """Return the gradient of the input."""
+        return self.gradient(cache, dy, ctx.xp), {}
+
+
+@dataclass(frozen=True)
+class ReLU(Activation):
+    """The layer of `relu`."""
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """Apply `relu`."""
+        return relu(x, xp=xp)
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Apply `relu_backward`."""
+        return relu_backward(kept, dy, xp=xp)
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Activation):
+    """The layer of `leaky_relu`.
+
+    Parameters
+    ----------
+    slope : float
+        The slope below zero, in [0, 1].
+    """
+
+    slope: float = 0.01
+
+    def __post_init__(self) -> None:
+        """Check the slope."""
+        if not 0.0 <= self.slope <= 1.0:
+            raise ValueError(f"slope={self.slope!r}: LeakyReLU takes a slope in [0, 1]")
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """Apply `leaky_relu`."""
+        return leaky_relu(x, self.slope, xp=xp)
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Apply `leaky_relu_backward`."""
+        return leaky_relu_backward(kept, dy, self.slope, xp=xp)
+
+
+@dataclass(frozen=True)
+class Tanh(Activation):
+    """The layer of `tanh`."""
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """Apply `tanh`."""
+        return tanh(x, xp=xp)
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Apply `tanh_backward`."""
+        return tanh_backward(kept, dy)
+
+
+@dataclass(frozen=True)
+class Sigmoid(Activation):
+    """The layer of `sigmoid`."""
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """Apply `sigmoid`."""
+        return sigmoid(x, xp=xp)
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Apply `sigmoid_backward`."""
+        return sigmoid_backward(kept, dy)
+
+
+@dataclass(frozen=True)
+class GELU(Activation):
+    """The layer of `gelu`."""
+
+    def apply(self, x: Array, xp: Namespace) -> Array:
+        """Apply `gelu`."""
+        return gelu(x, xp=xp)
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Apply `gelu_backward`."""
+        return gelu_backward(kept, dy, xp=xp)
+
+    def keep(self, x: Array, y: Array) -> Array:
+        """Keep the input."""
+        return x

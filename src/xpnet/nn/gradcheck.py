@@ -1,0 +1,132 @@
+"""Gradient checks: is a derivative that was worked out by hand the derivative of the function?
+
+A central difference asks the function itself: ``df/dx[i] = (f(x + h e_i) - f(x - h e_i)) / 2h``, up to an error of
+order ``h^2``. It is slow and inexact, and knows nothing of the chain rule: an independent witness.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backends import Backend, get_backend
+from xpnet.nn.layers import Context
+from xpnet.nn.losses import Loss
+from xpnet.nn.network import Network
+
+
+def numerical_gradient(
+    function: Callable[[NDArray[np.float64]], float],
+    x: NDArray[np.float64],
+    step: float = 1e-6,
+) -> NDArray[np.float64]:
+    """Estimate the gradient of a function of an array by central differences.
+
+    Parameters
+    ----------
+    function : callable
+        Takes an array shaped like ``x``, returns a number.
+    x : array of float64
+        Where.
+    step : float
+        Half the distance between the two evaluations; 1e-6 balances rounding against curvature in float64.
+
+    Returns
+    -------
+    array of float64, the shape of ``x``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> numerical_gradient(lambda x: float(np.sum(x**2)), np.asarray([1.0, -3.0])).round(6)
+    array([ 2., -6.])
+    """
+    gradient = np.empty(x.size)
+    flat = np.array(x, dtype=np.float64).reshape(-1)
+    for i in range(flat.size):
+        value = flat[i]
+        flat[i] = value + step
+        above = function(flat.reshape(x.shape))
+        flat[i] = value - step
+        below = function(flat.reshape(x.shape))
+        flat[i] = value
+        gradient[i] = (above - below) / (2.0 * step)
+    return gradient.reshape(x.shape)
+
+
+def relative_error(a: NDArray[Any], b: NDArray[Any]) -> float:
+    """Return ``|a - b| / max(|a|, |b|)`` in the largest norm: 0 for equal arrays, at most 2."""
+    scale = max(np.max(np.abs(a), initial=0.0), np.max(np.abs(b), initial=0.0))
+    return float(np.max(np.abs(a - b), initial=0.0) / scale) if scale else 0.0
+
+
+def check_gradients(
+    network: Network,
+    loss: Loss,
+    images: NDArray[Any],
+    labels: NDArray[Any],
+    *,
+    backend: str | Backend | None = None,
+    seed: int = 0,
+) -> dict[str, float]:
+    """Compare a network's gradients with central differences, in float64.
+
+    Parameters
+    ----------
+    network : Network
+        What to check. New parameters are drawn.
+    loss : Loss
+        The loss at its end.
+    images, labels : array
+        A small batch, on the host.
+    backend : str or Backend, optional
+        Where to compute the gradients.
+    seed : int
+        Of parameters and noise.
+
+    Returns
+    -------
+    dict of str to float
+        For each array of parameters, such as ``"layers.0.weight"``, the `relative_error`. A right gradient is
+        below 1e-6 or so, unless a kink, such as that of ReLU, lies within the step.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Dense, Network, SquaredError
+    >>> net = Network([Dense(2)], input_shape=(3,))
+    >>> errors = check_gradients(net, SquaredError(), np.asarray([[0.1, 0.2, 0.3]]), np.asarray([1]))
+    >>> max(errors.values()) < 1e-6
+    True
+    """
+    opened = get_backend(backend)
+    rng = np.random.default_rng(seed)
+    theta, state = network.init(rng)
+    noise = network.noise(rng, len(images))
+    with opened.session("float64"):
+        xp = opened.xp
+        ctx = Context(xp, training=True)
+        x = network.prepare(opened.asarray(images), xp.float64, xp)
+        targets = opened.asarray(loss.targets(labels, network.output_shape[0]), "float64")
+        states = [{k: opened.asarray(v, "float64") for k, v in s.items()} for s in state]
+        noises = [None if z is None else opened.asarray(z) for z in noise]
+
+        def value_and_caches(vector: NDArray[np.float64]) -> tuple[Any, Any, Any, list[Any]]:
+            parameters = opened.asarray(vector, "float64")
+            y, caches = network.forward(parameters, states, x, ctx, noises)
+            value, cache = loss.forward(y, targets, xp=xp)
+            return value, parameters, cache, caches
+
+        _, parameters, cache, caches = value_and_caches(theta)
+        gradient, _ = network.backward(parameters, caches, loss.backward(cache, xp=xp), ctx)
+        analytic = opened.to_numpy(gradient)
+        numerical = numerical_gradient(lambda v: float(value_and_caches(v)[0]), theta)
+    return {
+        f"layers.{slot.layer}.{slot.name}": relative_error(
+            analytic[slot.start : slot.stop], numerical[slot.start : slot.stop]
+        )
+        for slot in network.slots
+    }

@@ -1,0 +1,203 @@
+"""Losses: how wrong the outputs are, and the gradient that this sends back.
+
+Labels become *targets* once, on the host, before training: one row for each sample, as wide as the network's
+output. So label smoothing is a matter of data, and a loss is a function of two arrays.
+
+Losses and gradients are sums over the batch, never means.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace
+from numpy.typing import NDArray
+
+from xpnet.nn.layers import Array, Namespace
+
+
+def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
+    """Sum the squared differences: ``L = sum (y - t)^2``.
+
+    Parameters
+    ----------
+    y, targets : array, shape (n, classes)
+        The network's outputs, and what they should be.
+    xp : module, optional
+        The array namespace; by default that of ``y``.
+
+    Returns
+    -------
+    array, shape ()
+        The sum over samples and classes.
+    """
+    xp = xp or array_namespace(y)
+    error = y - targets
+    error *= error
+    return xp.sum(error)
+
+
+def squared_error_backward(y: Array, targets: Array) -> Array:
+    """Return the gradient of `squared_error`: ``dL/dy = 2 (y - t)``."""
+    return 2.0 * (y - targets)
+
+
+def softmax(logits: Array, *, xp: Namespace = None) -> Array:
+    """Turn each row of logits into probabilities: ``p[j] = exp(z[j]) / sum_k exp(z[k])``.
+
+    The largest logit of each row is subtracted first. That changes nothing in exact arithmetic, and no exponential
+    can overflow.
+
+    Parameters
+    ----------
+    logits : array, shape (n, classes)
+        Of any size.
+    xp : module, optional
+        The array namespace; by default that of ``logits``.
+
+    Returns
+    -------
+    array, shape (n, classes)
+        Rows that sum to 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> softmax(np.asarray([[0.0, 0.0], [1e4, -1e4]]))
+    array([[0.5, 0.5],
+           [1. , 0. ]])
+    """
+    return xp_softmax(logits, xp or array_namespace(logits))[0]
+
+
+def xp_softmax(logits: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+    """Return the probabilities, the shifted logits, and the sum of exponentials of each row, (n, 1)."""
+    shifted = logits - xp.max(logits, axis=1, keepdims=True)
+    p = xp.exp(shifted)
+    total = xp.sum(p, axis=1, keepdims=True)
+    p /= total
+    return p, shifted, total
+
+
+def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None) -> Array:
+    """Sum the cross-entropy between targets and the softmax of logits: ``L = -sum t log p``.
+
+    ``log p = z - log(sum exp z)`` is taken from the logits themselves: the logarithm of a probability that has
+    underflowed to 0 never arises.
+
+    Parameters
+    ----------
+    logits, targets : array, shape (n, classes)
+        The network's outputs; and rows of probabilities, such as one-hot labels.
+    xp : module, optional
+        The array namespace; by default that of ``logits``.
+
+    Returns
+    -------
+    array, shape ()
+        The sum over samples, in nats.
+    """
+    xp = xp or array_namespace(logits)
+    return _cross_entropy(logits, targets, xp)[0]
+
+
+def _cross_entropy(logits: Array, targets: Array, xp: Namespace) -> tuple[Array, Array]:
+    p, shifted, total = xp_softmax(logits, xp)
+    # sum_j t[j] (z[j] - log total), where the targets of a row sum to 1.
+    shifted *= targets
+    return xp.sum(xp.log(total)) - xp.sum(shifted), p
+
+
+def softmax_cross_entropy_backward(p: Array, targets: Array) -> Array:
+    """Return the gradient of `softmax_cross_entropy`: ``dL/dz = p - t``.
+
+    Parameters
+    ----------
+    p : array, shape (n, classes)
+        The softmax of the logits.
+    targets : array, shape (n, classes)
+        As given to `softmax_cross_entropy`.
+    """
+    return p - targets
+
+
+@dataclass(frozen=True)
+class Loss:
+    """The base of all losses."""
+
+    def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
+        """Turn labels into one-hot targets.
+
+        Parameters
+        ----------
+        labels : array of integers, shape (n,)
+            On the host, from 0 to ``classes - 1``.
+        classes : int
+            The number of classes.
+
+        Returns
+        -------
+        array, shape (n, classes)
+            On the host.
+        """
+        return np.eye(classes)[labels]
+
+    def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
+        """Return the loss summed over the batch, and the cache that `backward` needs."""
+        raise NotImplementedError
+
+    def backward(self, cache: Any, *, xp: Namespace) -> Array:
+        """Return the gradient of the sum."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True)
+class SquaredError(Loss):
+    """The loss of `squared_error`, which the tutorial uses."""
+
+    def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
+        """Apply `squared_error`."""
+        return squared_error(y, targets, xp=xp), (y, targets)
+
+    def backward(self, cache: Any, *, xp: Namespace) -> Array:
+        """Apply `squared_error_backward`."""
+        return squared_error_backward(*cache)
+
+
+@dataclass(frozen=True)
+class SoftmaxCrossEntropy(Loss):
+    """The loss of `softmax_cross_entropy`, the usual choice for classification.
+
+    Parameters
+    ----------
+    label_smoothing : float
+        The share of each target that is spread evenly over all classes, in [0, 1).
+
+    References
+    ----------
+    Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2016, section 7, for the smoothing.
+    """
+
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        """Check the smoothing."""
+        if not 0.0 <= self.label_smoothing < 1.0:
+            raise ValueError(f"label_smoothing={self.label_smoothing!r}: must be in [0, 1)")
+
+    def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
+        """Turn labels into one-hot targets, smoothed."""
+        return super().targets(labels, classes) * (1.0 - self.label_smoothing) + (
+            self.label_smoothing / classes
+        )
+
+    def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
+        """Apply `softmax_cross_entropy`."""
+        value, p = _cross_entropy(y, targets, xp)
+        return value, (p, targets)
+
+    def backward(self, cache: Any, *, xp: Namespace) -> Array:
+        """Apply `softmax_cross_entropy_backward`."""
+        return softmax_cross_entropy_backward(*cache)

@@ -1,0 +1,130 @@
+"""Randomness, which is data made on the host.
+
+The Array API standard has no random numbers, and generators on devices differ between libraries. So weights,
+shuffles and dropout masks are drawn by NumPy, each from a generator of its own that is keyed by the seed, by what
+the numbers are for, and by the epoch. The same seed gives every backend the same numbers; nothing that draws
+disturbs anything else that draws; and a run that resumes at epoch 7 asks for epoch 7's, with no state to restore.
+
+No global generator is read or seeded.
+"""
+
+from __future__ import annotations
+
+import zlib
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:
+    """Return the generator for one purpose in one epoch.
+
+    Parameters
+    ----------
+    seed : int
+        The seed of the run, at least 0.
+    purpose : str
+        What the numbers are for, such as ``"shuffle"``.
+    epoch : int
+        The epoch, at least 0.
+
+    Returns
+    -------
+    numpy.random.Generator
+
+    Examples
+    --------
+    >>> generator(1, "shuffle", 0).permutation(5).tolist() == generator(1, "shuffle", 0).permutation(5).tolist()
+    True
+    """
+    check_seed(seed)
+    return np.random.default_rng([seed, zlib.crc32(purpose.encode()), epoch])
+
+
+def check_seed(seed: int) -> int:
+    """Return the seed if it is one.
+
+    Raises
+    ------
+    TypeError, ValueError
+        If it is not an integer from 0 to 2**32 - 1, which is what NumPy's legacy generator takes.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
+        raise TypeError(f"seed={seed!r}: must be an integer, not {type(seed).__name__}")
+    if not 0 <= seed < 2**32:
+        raise ValueError(f"seed={seed!r}: must be from 0 to 2**32 - 1")
+    return int(seed)
+
+
+class Drawing(Protocol):
+    """What a network draws: see `xpnet.Network`."""
+
+    def init(self, rng: Any) -> Any:
+        """Draw the initial parameters."""
+
+    def noise(self, rng: Any, n: int) -> Any:
+        """Draw the noise of ``n`` samples."""
+
+
+@dataclass(frozen=True)
+class Streams:
+    """The random numbers of a run, from keyed generators.
+
+    Attributes
+    ----------
+    seed : int
+        The seed of the run.
+    """
+
+    seed: int
+
+    def weights(self, network: Drawing) -> Any:
+        """Draw the initial parameters of a network."""
+        return network.init(generator(self.seed, "weights"))
+
+    def order(self, epoch: int, n: int) -> NDArray[np.int64]:
+        """Draw the order in which an epoch visits its ``n`` samples."""
+        return generator(self.seed, "shuffle", epoch).permutation(n)
+
+    def noise(self, network: Drawing, epoch: int, n: int) -> Any:
+        """Draw an epoch's noise, a row for each of its ``n`` samples."""
+        return network.noise(generator(self.seed, "noise", epoch), n)
+
+
+class SequentialStreams(Streams):
+    """One legacy generator, drawn from in order: first the weights, then epoch after epoch of noise.
+
+    That is how the NumPy tutorial draws, and only so do its numbers come out. Samples are visited as they stand.
+    To find an epoch's place in the stream, what comes before it is drawn again, unless it was the last one asked for.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__(seed)
+        object.__setattr__(self, "_next", None)
+
+    def weights(self, network: Drawing) -> Any:
+        """Draw the initial parameters of a network."""
+        return network.init(np.random.RandomState(self.seed))
+
+    def order(self, epoch: int, n: int) -> NDArray[np.int64]:
+        """Return the samples in their own order."""
+        return np.arange(n)
+
+    def noise(self, network: Drawing, epoch: int, n: int) -> Any:
+        """Draw an epoch's noise, from its place in the one stream."""
+        rng = self._at(network, epoch, n)
+        drawn = network.noise(rng, n)
+        object.__setattr__(self, "_next", (network, epoch + 1, n, rng))
+        return drawn
+
+    def _at(self, network: Drawing, epoch: int, n: int) -> np.random.RandomState:
+        place = getattr(self, "_next", None)
+        if place is not None and place[:3] == (network, epoch, n):
+            return place[3]  # type: ignore[no-any-return]
+        rng = np.random.RandomState(self.seed)
+        network.init(rng)
+        for _ in range(epoch):
+            network.noise(rng, n)
+        return rng
