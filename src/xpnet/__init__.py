@@ -1,0 +1,96 @@
+"""xpnet: a neural network written once against the Python Array API standard, for NumPy, CuPy, torch and JAX.
+
+>>> import xpnet
+>>> run = xpnet.train("mlp", dataset="digits", epochs=5, backend="numpy", progress=False)
+>>> run.network.predict(run.data.test_images[:4]).shape
+(4,)
+"""
+
+from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
+from xpnet.data import DataError, Dataset, IdxError, load_dataset
+from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
+from xpnet.nn.gradcheck import check_gradients
+from xpnet.nn.layers import (
+    Context,
+    Dense,
+    Dropout,
+    Flatten,
+    GlorotUniform,
+    HeUniform,
+    Layer,
+    ShapeError,
+    Uniform,
+)
+from xpnet.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError
+from xpnet.nn.network import Network
+from xpnet.nn.optimizers import (
+    SGD,
+    Adam,
+    AdamW,
+    Cosine,
+    Optimizer,
+    RMSprop,
+    Schedule,
+    StepDecay,
+    WarmUp,
+)
+from xpnet.training.checkpoint import BusyError, CheckpointError, ResumeError
+from xpnet.training.evaluation import Evaluation, evaluate
+from xpnet.training.history import History, Record
+from xpnet.training.loop import DivergedError, fit
+from xpnet.training.recipes import train
+from xpnet.training.run import Run, load
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "GELU",
+    "SGD",
+    "Adam",
+    "AdamW",
+    "Backend",
+    "BackendError",
+    "BackendInfo",
+    "BusyError",
+    "CheckpointError",
+    "Context",
+    "Cosine",
+    "DataError",
+    "Dataset",
+    "Dense",
+    "DivergedError",
+    "Dropout",
+    "Evaluation",
+    "Flatten",
+    "GlorotUniform",
+    "HeUniform",
+    "History",
+    "IdxError",
+    "Layer",
+    "LeakyReLU",
+    "Loss",
+    "Network",
+    "Optimizer",
+    "RMSprop",
+    "ReLU",
+    "Record",
+    "ResumeError",
+    "Run",
+    "Schedule",
+    "ShapeError",
+    "Sigmoid",
+    "SoftmaxCrossEntropy",
+    "SquaredError",
+    "StepDecay",
+    "Tanh",
+    "Uniform",
+    "WarmUp",
+    "check_gradients",
+    "evaluate",
+    "fit",
+    "get_backend",
+    "list_backends",
+    "load",
+    "load_dataset",
+    "train",
+]

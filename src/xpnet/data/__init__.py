@@ -1,0 +1,32 @@
+"""Data: the IDX format, datasets and preprocessing, all on the host."""
+
+from xpnet.data.datasets import (
+    Dataset,
+    fetch_mnist,
+    load_dataset,
+    load_digits,
+    load_mnist,
+    mnist_folder,
+)
+from xpnet.data.download import DataError, DownloadError
+from xpnet.data.idx import IdxError, decode_idx, encode_idx, read_idx, write_idx
+from xpnet.data.preprocessing import one_hot, scale, train_validation_split
+
+__all__ = [
+    "DataError",
+    "Dataset",
+    "DownloadError",
+    "IdxError",
+    "decode_idx",
+    "encode_idx",
+    "fetch_mnist",
+    "load_dataset",
+    "load_digits",
+    "load_mnist",
+    "mnist_folder",
+    "one_hot",
+    "read_idx",
+    "scale",
+    "train_validation_split",
+    "write_idx",
+]

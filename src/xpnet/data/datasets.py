@@ -1,0 +1,329 @@
+"""Datasets: the bundled digits, MNIST, and your own."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import warnings
+from dataclasses import dataclass, replace
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data import download
+from xpnet.data.download import DataError, DownloadError
+from xpnet.data.idx import decode_idx
+
+MNIST_FILES = {
+    "train-images-idx3-ubyte.gz": (
+        9912422,
+        "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    ),
+    "train-labels-idx1-ubyte.gz": (
+        28881,
+        "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    ),
+    "t10k-images-idx3-ubyte.gz": (
+        1648877,
+        "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    ),
+    "t10k-labels-idx1-ubyte.gz": (
+        4542,
+        "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    ),
+}
+"""Size in bytes and SHA-256 of each file of MNIST, as first published."""
+
+NAMES = ("digits", "mnist")
+
+
+@dataclass(frozen=True, eq=False)
+class Dataset:
+    """Images with labels, in a training and a test set, on the host.
+
+    Parameters
+    ----------
+    name : str
+        What plots and records call it.
+    train_images : array, shape (n, height, width), (n, height, width, channels) or (n, features)
+        Unsigned integers from 0 to ``pixel_max``; or floats, which are taken as they are.
+    train_labels : array of integers, shape (n,)
+        From 0 to ``classes - 1``.
+    test_images, test_labels : array
+        Likewise; only the number of samples may differ.
+    classes : int
+        The number of classes, at least 2.
+    pixel_max : float
+        The brightest pixel there may be.
+
+    Raises
+    ------
+    DataError
+        If they do not fit together, naming what does not.
+    """
+
+    name: str
+    train_images: NDArray[Any]
+    train_labels: NDArray[Any]
+    test_images: NDArray[Any]
+    test_labels: NDArray[Any]
+    classes: int = 10
+    pixel_max: float = 255.0
+
+    def __post_init__(self) -> None:
+        """Check that all fits together."""
+        if not isinstance(self.name, str) or not self.name:
+            raise DataError(f"name={self.name!r}: must be a word to call the dataset by")
+        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
+            raise DataError(f"classes={self.classes!r}: must be an integer of at least 2")
+        if not (np.isfinite(self.pixel_max) and self.pixel_max > 0):
+            raise DataError(f"pixel_max={self.pixel_max!r}: must be a finite number above 0")
+        for part in ("train", "test"):
+            images = _check_images(f"{part}_images", getattr(self, f"{part}_images"), self.pixel_max)
+            labels = _check_labels(f"{part}_labels", getattr(self, f"{part}_labels"), self.classes)
+            if len(images) != len(labels):
+                raise DataError(f"{part}_labels: {len(labels)} labels for {len(images)} images")
+            object.__setattr__(self, f"{part}_images", images)
+            object.__setattr__(self, f"{part}_labels", labels)
+        if self.train_images.shape[1:] != self.test_images.shape[1:]:
+            raise DataError(
+                f"test_images: samples of shape {self.test_images.shape[1:]}, "
+                f"but the training set's are {self.train_images.shape[1:]}"
+            )
+
+    @property
+    def sample_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.train_images.shape[1:]
+
+    def first(self, train_samples: int | None) -> Dataset:
+        """Return the dataset with only the first so many training samples; ``None`` keeps all.
+
+        Raises
+        ------
+        ValueError
+            If there are not as many.
+        """
+        if train_samples is None:
+            return self
+        if isinstance(train_samples, bool) or not isinstance(train_samples, int | np.integer):
+            raise TypeError(f"train_samples={train_samples!r}: must be an integer")
+        if not 1 <= train_samples <= len(self.train_images):
+            raise ValueError(
+                f"train_samples={train_samples}: {self.name} has from 1 to {len(self.train_images)}"
+            )
+        return replace(
+            self,
+            train_images=self.train_images[:train_samples],
+            train_labels=self.train_labels[:train_samples],
+        )
+
+    def fingerprint(self) -> str:
+        """Return a SHA-256 over all images and labels, by which a resumed run knows its data."""
+        digest = hashlib.sha256(f"{self.classes} {self.pixel_max}".encode())
+        for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
+            digest.update(f"{array.dtype.str} {array.shape}".encode())
+            digest.update(np.ascontiguousarray(array).data)
+        return digest.hexdigest()
+
+
+def load_dataset(
+    dataset: str | Dataset | None = None, *, data_dir: str | os.PathLike[str] | None = None
+) -> Dataset:
+    """Load a dataset by name.
+
+    Parameters
+    ----------
+    dataset : {"digits", "mnist"} or Dataset, optional
+        By default MNIST if it is in the cache or can be downloaded, else the digits, with a warning.
+    data_dir : path-like, optional
+        Where the files of MNIST are or shall go: see `mnist_folder`.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    ValueError
+        If there is no dataset of that name.
+    DataError
+        If its files are damaged or cannot be had.
+    """
+    if isinstance(dataset, Dataset):
+        return dataset
+    if dataset is None:
+        return _default_dataset(data_dir)
+    if dataset == "digits":
+        return load_digits()
+    if dataset == "mnist":
+        return load_mnist(data_dir)
+    raise ValueError(f"dataset={dataset!r}: unknown; there are {', '.join(NAMES)}, or a Dataset of your own")
+
+
+def load_digits() -> Dataset:
+    """Load the bundled digits: 1,797 handwritten digits of 8 x 8 pixels.
+
+    Returns
+    -------
+    Dataset
+        Pixels from 0 to 16; the first 1,000 to train, the other 797 to test.
+
+    References
+    ----------
+    Alpaydin and Kaynak, *Optical recognition of handwritten digits*, UCI Machine Learning Repository, 1998.
+    """
+    folder = resources.files("xpnet.data") / "digits"
+
+    def read(name: str) -> NDArray[Any]:
+        return decode_idx((folder / name).read_bytes(), name=name)
+
+    return Dataset(
+        "digits",
+        read("train-images-idx3-ubyte.gz"),
+        read("train-labels-idx1-ubyte.gz"),
+        read("test-images-idx3-ubyte.gz"),
+        read("test-labels-idx1-ubyte.gz"),
+        pixel_max=16.0,
+    )
+
+
+def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load MNIST: 60,000 and 10,000 handwritten digits of 28 x 28 pixels. What is missing is downloaded.
+
+    Parameters
+    ----------
+    data_dir : path-like, optional
+        See `mnist_folder`.
+
+    Returns
+    -------
+    Dataset
+
+    Raises
+    ------
+    DataError
+        If a file cannot be had, or fails its SHA-256 even after it was fetched anew.
+
+    References
+    ----------
+    LeCun, Cortes and Burges, *The MNIST database of handwritten digits*, 1998.
+    """
+    folder = fetch_mnist(data_dir)
+    arrays = [decode_idx((folder / name).read_bytes(), name=str(folder / name)) for name in MNIST_FILES]
+    return Dataset("mnist", *arrays)
+
+
+def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """See that the four files of MNIST are there and good, and download those that are not.
+
+    A file whose hash is wrong is set aside under a name that ends in ``.bad`` and fetched once more.
+
+    Parameters
+    ----------
+    data_dir : path-like, optional
+        See `mnist_folder`.
+
+    Returns
+    -------
+    Path
+        The folder.
+
+    Raises
+    ------
+    DataError
+        If a file cannot be had.
+    """
+    folder = mnist_folder(data_dir)
+    for name, (size, digest) in MNIST_FILES.items():
+        path = folder / name
+        if path.is_file() and download.sha256(path) == digest:
+            continue
+        if download.offline():
+            state = "damaged" if path.exists() else "not there"
+            raise DownloadError(
+                f"{path} is {state}, and XPNET_OFFLINE is set. Unset it, put the file there, name a folder that "
+                "has it with data_dir or XPNET_DATA_DIR, or train on the bundled digits with dataset='digits'."
+            )
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            if path.exists():
+                set_aside = path.with_name(name + ".bad")
+                os.replace(path, set_aside)
+                warnings.warn(f"{path} was damaged: kept as {set_aside}, fetched anew", stacklevel=2)
+            download.fetch(folder, name, digest, size)
+        except OSError as error:
+            raise DataError(
+                f"cannot write {path}: {error.strerror}. Name a folder that can be written to with data_dir or "
+                "XPNET_DATA_DIR."
+            ) from error
+    return folder
+
+
+def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
+    """Return where the files of MNIST are or go: ``data_dir``, else ``XPNET_DATA_DIR``, else the user's cache."""
+    chosen = data_dir if data_dir is not None else os.environ.get("XPNET_DATA_DIR") or None
+    if chosen is not None:
+        return Path(chosen).expanduser()
+    from platformdirs import user_cache_path
+
+    return user_cache_path("xpnet") / "mnist"
+
+
+def _default_dataset(data_dir: str | os.PathLike[str] | None) -> Dataset:
+    folder = mnist_folder(data_dir)
+    try:
+        if all((folder / name).is_file() for name in MNIST_FILES):
+            return load_mnist(data_dir)
+        if download.offline():
+            why = "XPNET_OFFLINE is set"
+        elif download.any_mirror_answers("t10k-labels-idx1-ubyte.gz"):
+            return load_mnist(data_dir)
+        else:
+            why = "no mirror answers"
+    except DataError as error:
+        why = str(error)
+    warnings.warn(
+        f"MNIST is not in {folder} and cannot be downloaded ({why}): training on the bundled digits instead. "
+        "dataset='mnist' insists on MNIST, dataset='digits' on the digits without this warning.",
+        UserWarning,
+        stacklevel=3,
+    )
+    return load_digits()
+
+
+def _check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
+    array = np.asarray(images)
+    if array.dtype.kind not in "uif":
+        raise DataError(f"{argument}: dtype {array.dtype}; must be unsigned integers or floats")
+    if not 2 <= array.ndim <= 4 or array.size == 0:
+        raise DataError(
+            f"{argument}: shape {array.shape}; must be (n, height, width), (n, height, width, channels) or "
+            "(n, features), none of them 0"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"{argument}: hold NaN or infinity")
+        return array
+    if array.min() < 0 or array.max() > pixel_max:
+        raise DataError(
+            f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max}"
+        )
+    # The fewest bytes that hold them: they stay integers on the device too.
+    return array.astype(np.uint8 if pixel_max <= 255 else np.uint16) if array.dtype != np.uint8 else array
+
+
+def _check_labels(argument: str, labels: Any, classes: int) -> NDArray[Any]:
+    array = np.asarray(labels)
+    if array.ndim != 1 or array.dtype.kind not in "ui":
+        raise DataError(
+            f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers"
+        )
+    if array.size and (array.min() < 0 or array.max() >= classes):
+        raise DataError(
+            f"{argument}: from {array.min()} to {array.max()}; must be from 0 to {classes - 1} (classes={classes})"
+        )
+    return array

@@ -1,0 +1,173 @@
+"""The IDX file format, in which MNIST was published: read and written.
+
+A file holds one array: two zero bytes, a byte for the type, a byte for the number of dimensions, the dimensions as
+32-bit integers and then the numbers, all big-endian. It may be compressed with gzip.
+
+Nothing is allocated on a header's word: a header may promise 2^32 images, but memory is only taken for bytes that
+are there, and decompression stops one byte beyond the promise.
+"""
+
+from __future__ import annotations
+
+import gzip
+import io
+import math
+import os
+import zlib
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.files import write_atomically
+
+TYPE_CODES = {
+    0x08: np.dtype(">u1"),
+    0x09: np.dtype(">i1"),
+    0x0B: np.dtype(">i2"),
+    0x0C: np.dtype(">i4"),
+    0x0D: np.dtype(">f4"),
+    0x0E: np.dtype(">f8"),
+}
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_CHUNK = 1 << 20
+
+
+class IdxError(ValueError):
+    """A file is not IDX, or is damaged; the message names it and says what was found."""
+
+
+def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
+    """Read an IDX file.
+
+    Parameters
+    ----------
+    path : path-like
+        The file, plain or compressed with gzip, whatever its name.
+
+    Returns
+    -------
+    array
+        In the machine's byte order; its own memory, C-ordered.
+
+    Raises
+    ------
+    IdxError
+        If the file is damaged or not IDX.
+    OSError
+        If it cannot be read.
+    """
+    with open(path, "rb") as file:
+        return decode_idx(file.read(), name=str(path))
+
+
+def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
+    """Decode the contents of an IDX file.
+
+    Parameters
+    ----------
+    data : bytes
+        The contents, plain or compressed with gzip.
+    name : str
+        What errors call the file.
+
+    Returns
+    -------
+    array
+
+    Raises
+    ------
+    IdxError
+        As `read_idx` does.
+
+    Examples
+    --------
+    >>> decode_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])).tolist()
+    [7, 8, 9]
+    """
+    compressed = data[:2] == _GZIP_MAGIC
+    stream: IO[bytes] = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
+    try:
+        dtype, shape = _read_header(stream, name)
+        promised = math.prod(shape) * dtype.itemsize
+        body = _read_at_most(stream, promised + 1)
+    except (OSError, EOFError, zlib.error) as error:
+        raise IdxError(f"{name}: damaged gzip data: {error}") from None
+    if len(body) != promised:
+        what = "more" if len(body) > promised else f"only {len(body)}"
+        raise IdxError(
+            f"{name}: the header promises {promised} bytes of data for shape {shape}, but the file has {what}"
+        )
+    return np.frombuffer(body, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
+
+
+def encode_idx(array: NDArray[Any]) -> bytes:
+    """Encode an array as the contents of an IDX file, without compression.
+
+    Parameters
+    ----------
+    array : array
+        Of a dtype that IDX has: unsigned or signed bytes, 16- or 32-bit integers, 32- or 64-bit floats.
+
+    Returns
+    -------
+    bytes
+
+    Raises
+    ------
+    ValueError
+        If the dtype or a dimension does not fit the format.
+    """
+    array = np.asarray(array)
+    codes = {(dtype.kind, dtype.itemsize): code for code, dtype in TYPE_CODES.items()}
+    code = codes.get((array.dtype.kind, array.dtype.itemsize))
+    if code is None:
+        known = ", ".join(str(dtype.newbyteorder("=")) for dtype in TYPE_CODES.values())
+        raise ValueError(f"array of dtype {array.dtype}: IDX holds {known}")
+    if array.ndim > 255 or any(size >= 2**32 for size in array.shape):
+        raise ValueError(f"array of shape {array.shape}: IDX holds dimensions below 2**32")
+    sizes = np.asarray(array.shape, dtype=">u4").tobytes()
+    return bytes([0, 0, code, array.ndim]) + sizes + array.astype(TYPE_CODES[code]).tobytes()
+
+
+def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
+    """Write an array as an IDX file, compressed with gzip if the name ends in ``.gz``.
+
+    The file appears whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    array : array
+        See `encode_idx`.
+    """
+    data = encode_idx(array)
+    # Without a time stamp the same array always gives the same file.
+    write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
+
+
+def _read_header(stream: IO[bytes], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+    magic = stream.read(4)
+    if len(magic) < 4:
+        raise IdxError(f"{name}: {len(magic)} bytes long, too short for IDX")
+    if magic[:2] != b"\0\0":
+        raise IdxError(f"{name}: not IDX: starts with {magic[:2].hex(' ')}, not with two zero bytes")
+    if magic[2] not in TYPE_CODES:
+        known = ", ".join(f"{code:#04x}" for code in TYPE_CODES)
+        raise IdxError(f"{name}: unknown type code {magic[2]:#04x}; IDX has {known}")
+    sizes = stream.read(4 * magic[3])
+    if len(sizes) < 4 * magic[3]:
+        raise IdxError(f"{name}: ends inside the header, which announces {magic[3]} dimensions")
+    return TYPE_CODES[magic[2]], tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
+
+
+def _read_at_most(stream: IO[bytes], limit: int) -> bytes:
+    """Read to the end or to ``limit`` bytes, in pieces: a huge limit costs nothing by itself."""
+    pieces = []
+    while limit and (piece := stream.read(min(limit, _CHUNK))):
+        pieces.append(piece)
+        limit -= len(piece)
+    return b"".join(pieces)

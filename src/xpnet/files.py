@@ -1,0 +1,83 @@
+"""Writing files so that they are whole or absent, whatever happens in between."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from pathlib import Path
+
+TEMPORARY_SUFFIX = ".xpnet-tmp"
+"""Ends the name of a file that is being written: one that was left behind can be told, and swept away."""
+
+
+def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
+    """Write a file so that its old contents stay until the new are safely on the disk.
+
+    The data goes to a temporary file in the same folder, is flushed to the disk, and takes its name by a rename,
+    which the file system does at once or not at all; then the folder is flushed too.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    data : bytes
+        What it shall hold.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, for want of room or permission. The old file is as it was.
+    """
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    try:
+        # Opened by hand for the ordinary permissions that the user's umask leaves.
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
+        with open(descriptor, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except OSError as error:
+        raise type(error)(error.errno, f"cannot write {path}: {error.strerror}") from error
+    finally:
+        with contextlib.suppress(OSError):
+            temporary.unlink()
+    flush_directory(path.parent)
+
+
+def flush_directory(directory: Path) -> None:
+    """Flush a folder's list of names to the disk, where the system can."""
+    if hasattr(os, "O_DIRECTORY"):
+        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def sweep_temporaries(directory: Path) -> None:
+    """Remove what interrupted writes have left in a folder."""
+    for stale in directory.glob(f".*{TEMPORARY_SUFFIX}"):
+        with contextlib.suppress(OSError):
+            stale.unlink()
+
+
+def check_writable_directory(path: str | os.PathLike[str], argument: str = "output_dir") -> Path:
+    """Make a folder if need be and see that files can be written there.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument, the folder and the cause.
+    """
+    directory = Path(path)
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        probe = directory / f".probe.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise ValueError(f"{argument}={str(path)!r}: not a folder one can write to: {error.strerror}") from None
+    return directory

@@ -1,0 +1,119 @@
+"""What a network gets right and wrong: the confusion matrix and what follows from it, on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.datasets import Dataset
+from xpnet.nn.network import Network
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a network did on a set of samples.
+
+    Attributes
+    ----------
+    predictions : array of integers, shape (n,)
+        The predicted classes.
+    confusion : array of integers, shape (classes, classes)
+        How many samples of each class (row) were taken for each (column).
+    """
+
+    predictions: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples that are right."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Of what was taken for each class, the share that is; NaN for a class that was never predicted."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Of each class, the share that was found; NaN for a class without samples."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON can hold them, NaN as None."""
+        return {
+            "samples": int(self.confusion.sum()),
+            "accuracy": self.accuracy,
+            "precision": [None if np.isnan(x) else float(x) for x in self.precision],
+            "recall": [None if np.isnan(x) else float(x) for x in self.recall],
+            "confusion": self.confusion.tolist(),
+        }
+
+    def table(self) -> str:
+        """Return precision and recall of each class as a table."""
+        lines = ["class  samples  precision  recall"]
+        counts = self.confusion.sum(axis=1)
+        for k, (n, p, r) in enumerate(zip(counts, self.precision, self.recall, strict=True)):
+            lines.append(f"{k:>5}  {n:>7}  {p:>9.4f}  {r:>6.4f}")
+        return "\n".join(lines)
+
+
+def confusion_matrix(
+    labels: NDArray[Any], predictions: NDArray[Any], classes: int
+) -> NDArray[np.int64]:
+    """Count how often each class was taken for each.
+
+    Parameters
+    ----------
+    labels, predictions : array of integers, shape (n,)
+        From 0 to ``classes - 1``.
+    classes : int
+        The number of classes.
+
+    Returns
+    -------
+    array, shape (classes, classes)
+        Row: the label. Column: the prediction.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> confusion_matrix(np.asarray([0, 0, 1]), np.asarray([0, 1, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    pairs = labels.astype(np.int64) * classes + predictions
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def evaluate(network: Network, data: Dataset) -> Evaluation:
+    """Let a network with weights predict the test set of a dataset.
+
+    Parameters
+    ----------
+    network : Network
+        From `xpnet.fit` or `xpnet.load`.
+    data : Dataset
+        Its test set is used.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError
+        If the network has no weights, or does not fit the images or the number of classes.
+    """
+    if network.output_shape != (data.classes,):
+        raise ValueError(
+            f"data: {data.name} has {data.classes} classes, but the network's output is {network.output_shape}"
+        )
+    predictions = network.predict(data.test_images)
+    return Evaluation(predictions, confusion_matrix(data.test_labels, predictions, data.classes))
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)

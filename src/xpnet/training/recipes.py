@@ -1,0 +1,316 @@
+"""The recipes: a ladder from the NumPy tutorial to a convolutional network, one idea a rung.
+
+Each rung is a function that returns a network and how to train it. `train` looks one up, lets the user change what
+the recipe names, and hands it to `xpnet.fit`.
+"""
+
+from __future__ import annotations
+
+import inspect
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backends import Backend, check_dtype, get_backend
+from xpnet.data.datasets import Dataset, load_dataset
+from xpnet.nn.activations import ReLU
+from xpnet.nn.layers import (
+    Array,
+    Context,
+    Dense,
+    Dropout,
+    Layer,
+    Namespace,
+    Params,
+    Shape,
+    Uniform,
+    require_positive,
+    require_size,
+)
+from xpnet.nn.losses import SoftmaxCrossEntropy, SquaredError
+from xpnet.nn.network import Network
+from xpnet.nn.optimizers import SGD, Adam
+from xpnet.random import check_seed
+from xpnet.training.loop import Callback, fit
+from xpnet.training.run import Run
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A network, and how to train it.
+
+    Attributes
+    ----------
+    network : Network
+    settings : dict
+        Keyword arguments for `xpnet.fit`.
+    """
+
+    network: Network
+    settings: dict[str, Any]
+
+
+# The two slips of the tutorial ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class CoinDropout(Dropout):
+    """Dropout by the toss of a coin, drawn the way the tutorial draws it."""
+
+    rate: float = 0.5
+
+    def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
+        """Draw 0 or 1 for each unit."""
+        return np.asarray(rng.randint(0, 2, size=(n, *input_shape))).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class TutorialReLU(ReLU):
+    """ReLU with the tutorial's first slip: it takes the derivative to be 1 where the *output* is at least 0.
+
+    The output of ReLU is never below 0, so no gradient is ever held back.
+    """
+
+    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+        """Let every gradient through."""
+        return dy
+
+
+@dataclass(frozen=True)
+class TutorialDropout(CoinDropout):
+    """Dropout with the tutorial's second slip: units that are kept count double forwards, but not backwards."""
+
+    def backward(
+        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """Drop, but do not scale."""
+        return ctx.xp.astype(cache, dy.dtype) * dy, {}
+
+
+def tutorial(
+    data: Dataset,
+    *,
+    epochs: int = 100,
+    learning_rate: float = 0.005,
+    hidden_sizes: tuple[int, ...] = (100,),
+) -> Recipe:
+    """The NumPy tutorial, to the digit: one hidden layer, a step after every image, squared error, two slips."""
+    return _as_in_the_tutorial(data, TutorialReLU(), TutorialDropout(), epochs, learning_rate, hidden_sizes)
+
+
+def corrected(
+    data: Dataset,
+    *,
+    epochs: int = 100,
+    learning_rate: float = 0.005,
+    hidden_sizes: tuple[int, ...] = (100,),
+) -> Recipe:
+    """The tutorial with true gradients."""
+    return _as_in_the_tutorial(data, ReLU(), CoinDropout(), epochs, learning_rate, hidden_sizes)
+
+
+def _as_in_the_tutorial(
+    data: Dataset,
+    activation: Layer,
+    dropout: Layer,
+    epochs: int,
+    learning_rate: float,
+    hidden_sizes: tuple[int, ...],
+) -> Recipe:
+    layers: list[Layer] = []
+    for size in hidden_sizes:
+        layers += [Dense(size, bias=False, init_weight=Uniform(0.1)), activation, dropout]
+    layers += [Dense(data.classes, bias=False, init_weight=Uniform(0.1))]
+    settings = {
+        "loss": SquaredError(),
+        # The tutorial steps along y - t. The gradient of (y - t)^2 is twice that, so half the rate is its step.
+        "optimizer": SGD(learning_rate / 2.0),
+        "epochs": epochs,
+        "batch_size": 1,
+        "sequential": True,
+    }
+    return Recipe(_dense_network(layers, data), settings)
+
+
+# The ladder -------------------------------------------------------------------------------------------------------
+
+
+def mlp(
+    data: Dataset,
+    *,
+    epochs: int = 30,
+    batch_size: int = 128,
+    learning_rate: float = 1e-3,
+    hidden_sizes: tuple[int, ...] = (100,),
+    validation_fraction: float = 0.1,
+    patience: int | None = 5,
+) -> Recipe:
+    """The same network with biases, softmax and cross-entropy, mini-batches and Adam, stopped on a validation set."""
+    layers: list[Layer] = []
+    for size in hidden_sizes:
+        layers += [Dense(size), ReLU(), Dropout(0.2)]
+    settings = {
+        "loss": SoftmaxCrossEntropy(),
+        "optimizer": Adam(learning_rate),
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "validation_fraction": validation_fraction,
+        "patience": patience,
+    }
+    return Recipe(_dense_network([*layers, Dense(data.classes)], data), settings)
+
+
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    "tutorial": tutorial,
+    "corrected": corrected,
+    "mlp": mlp,
+}
+
+SEEDS = {"tutorial": 1, "corrected": 1}
+"""The seed that a recipe takes by default, where it is not 0: the tutorial's is 1."""
+
+DTYPES = {"tutorial": "float64", "corrected": "float64"}
+"""The dtype that a recipe takes by default, where it is not float32."""
+
+TRAIN_SAMPLES = {"tutorial": 1000, "corrected": 1000}
+"""How many images a recipe trains on by default, where it is not all of them."""
+
+
+def train(
+    recipe: str = "mlp",
+    *,
+    dataset: str | Dataset | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    backend: str | ModuleType | Backend | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    hidden_sizes: Sequence[int] | None = None,
+    train_samples: int | None = None,
+    validation_fraction: float | None = None,
+    patience: int | None = None,
+    threads: int | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+) -> Run:
+    """Train a network by a recipe.
+
+    Parameters
+    ----------
+    recipe : str
+        A rung of the ladder: ``"tutorial"``, ``"corrected"``, ``"mlp"``, ``"deep"``, ``"cnn"`` or ``"best"``.
+    dataset : {"digits", "mnist"} or Dataset, optional
+        By default MNIST from the cache or the network, else the bundled digits, with a warning.
+    data_dir : path-like, optional
+        Where the files of MNIST are or go; by default ``XPNET_DATA_DIR``, else the user's cache.
+    backend : str, module or Backend, optional
+        ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...; by default ``XPNET_BACKEND``, else ``"numpy"``.
+    dtype : {"float32", "float64"}, optional
+    seed : int, optional
+    epochs, batch_size : int, optional
+    learning_rate : float, optional
+    hidden_sizes : sequence of int, optional
+        Units of each hidden layer.
+    train_samples : int, optional
+        Take only the first so many training images.
+    validation_fraction : float, optional
+    patience : int, optional
+        All of these: what the recipe says, when ``None``. One that a recipe does not use is an error.
+    threads : int, optional
+        See `xpnet.fit`, as for all that follow.
+    output_dir : path-like, optional
+    resume : bool
+    progress : bool
+    callbacks : sequence of callable
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, before any work.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=5, progress=False)
+    >>> run.history[-1].test_accuracy > 0.8
+    True
+    """
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "hidden_sizes": hidden_sizes,
+        "validation_fraction": validation_fraction,
+        "patience": patience,
+    }
+    chosen = _checked_settings(recipe, {k: v for k, v in given.items() if v is not None})
+    # All that can be refused without the data is refused before it is looked for.
+    opened = get_backend(backend)
+    dtype = check_dtype(dtype or DTYPES.get(recipe, "float32"))
+    seed = check_seed(SEEDS.get(recipe, 0) if seed is None else seed)
+    data = load_dataset(dataset, data_dir=data_dir)
+    if train_samples is None and recipe in TRAIN_SAMPLES:
+        train_samples = min(TRAIN_SAMPLES[recipe], len(data.train_images))
+    data = data.first(train_samples)
+    prepared = RECIPES[recipe](data, **chosen)
+    return fit(
+        prepared.network,
+        data,
+        **prepared.settings,
+        seed=seed,
+        backend=opened,
+        dtype=dtype,
+        threads=threads,
+        output_dir=output_dir,
+        resume=resume,
+        progress=progress,
+        callbacks=callbacks,
+        recipe=recipe,
+    )
+
+
+def _checked_settings(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
+    """Check what can be checked of a recipe's settings without the data."""
+    if recipe not in RECIPES:
+        raise ValueError(f"recipe={recipe!r}: unknown; there are {', '.join(RECIPES)}")
+    known = [name for name in inspect.signature(RECIPES[recipe]).parameters if name != "data"]
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"{name}={given[name]!r}: the recipe {recipe!r} does not use it; it takes {', '.join(known)}"
+            )
+    for name in ("epochs", "batch_size", "patience"):
+        if name in given:
+            require_size(name, given[name])
+    if "learning_rate" in given:
+        require_positive("learning_rate", given["learning_rate"])
+    if "hidden_sizes" in given:
+        given["hidden_sizes"] = _sizes(given["hidden_sizes"])
+    return given
+
+
+def _sizes(sizes: Any) -> tuple[int, ...]:
+    if isinstance(sizes, str) or not isinstance(sizes, Sequence):
+        raise TypeError(f"hidden_sizes={sizes!r}: must be a list of integers, such as (100,)")
+    for size in sizes:
+        require_size("hidden_sizes", size)
+    if not sizes:
+        raise ValueError("hidden_sizes=(): must name at least one layer")
+    return tuple(sizes)
+
+
+def _dense_network(layers: list[Layer], data: Dataset) -> Network:
+    return Network(layers, (int(np.prod(data.sample_shape)),), data.pixel_max)

@@ -1,0 +1,78 @@
+"""Early stopping: to train until the validation set stops getting better, and keep the best weights."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import Any
+
+from xpnet.training.history import Record
+
+MONITORS = ("val_accuracy", "val_loss")
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best epoch so far.
+
+    Attributes
+    ----------
+    epoch : int
+        Which; -1 before the first.
+    value : float
+        The monitored quantity then, negated where less is better.
+    """
+
+    epoch: int = -1
+    value: float = float("-inf")
+
+
+@dataclass(frozen=True)
+class EarlyStopping:
+    """When to stop.
+
+    Parameters
+    ----------
+    patience : int, optional
+        Epochs without improvement after which to stop; ``None`` never stops.
+    monitor : {"val_accuracy", "val_loss"}
+        What is to improve. Never a number of the test set.
+
+    References
+    ----------
+    Prechelt, *Early stopping - but when?*, 1998: the criterion UP, on the number of epochs.
+    """
+
+    patience: int | None = None
+    monitor: str = "val_accuracy"
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters."""
+        if self.patience is not None and (
+            isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 1
+        ):
+            raise ValueError(f"patience={self.patience!r}: must be an integer of at least 1, or None")
+        if self.monitor not in MONITORS:
+            raise ValueError(f"monitor={self.monitor!r}: must be one of {', '.join(MONITORS)}")
+
+    def update(self, best: Best, record: Record) -> Best:
+        """Return the best epoch, this one included; an equal value is no improvement."""
+        value = getattr(record, self.monitor)
+        if value is None:
+            return best
+        value = -value if self.monitor.endswith("loss") else value
+        return Best(record.epoch, value) if value > best.value else best
+
+    def should_stop(self, best: Best, epoch: int) -> bool:
+        """Whether patience has run out after ``epoch``."""
+        return self.patience is not None and best.epoch >= 0 and epoch - best.epoch >= self.patience
+
+
+def best_to_dict(best: Best) -> dict[str, Any]:
+    """Return what JSON can hold: it has no infinity."""
+    return dataclasses.asdict(best) if best.epoch >= 0 else {}
+
+
+def best_from_dict(saved: dict[str, Any]) -> Best:
+    """Undo `best_to_dict`."""
+    return Best(**saved)
