@@ -9,6 +9,7 @@
 from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
 from xpnet.data import DataError, Dataset, IdxError, load_dataset
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
+from xpnet.nn.convolution import AveragePool2D, Conv2D, MaxPool2D, RandomShift
 from xpnet.nn.gradcheck import check_gradients
 from xpnet.nn.layers import (
     Context,
@@ -23,6 +24,7 @@ from xpnet.nn.layers import (
 )
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError
 from xpnet.nn.network import Network
+from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.optimizers import (
     SGD,
     Adam,
@@ -48,12 +50,15 @@ __all__ = [
     "SGD",
     "Adam",
     "AdamW",
+    "AveragePool2D",
     "Backend",
     "BackendError",
     "BackendInfo",
+    "BatchNorm",
     "BusyError",
     "CheckpointError",
     "Context",
+    "Conv2D",
     "Cosine",
     "DataError",
     "Dataset",
@@ -69,9 +74,11 @@ __all__ = [
     "Layer",
     "LeakyReLU",
     "Loss",
+    "MaxPool2D",
     "Network",
     "Optimizer",
     "RMSprop",
+    "RandomShift",
     "ReLU",
     "Record",
     "ResumeError",

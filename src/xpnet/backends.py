@@ -293,9 +293,7 @@ class JaxBackend(Backend):
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Compile with `jax.jit`."""
-        compiled: Callable[..., Any] = importlib.import_module("jax").jit(
-            function, donate_argnums=tuple(donate)
-        )
+        compiled: Callable[..., Any] = importlib.import_module("jax").jit(function, donate_argnums=tuple(donate))
         return compiled
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:

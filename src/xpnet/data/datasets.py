@@ -112,9 +112,7 @@ class Dataset:
         if isinstance(train_samples, bool) or not isinstance(train_samples, int | np.integer):
             raise TypeError(f"train_samples={train_samples!r}: must be an integer")
         if not 1 <= train_samples <= len(self.train_images):
-            raise ValueError(
-                f"train_samples={train_samples}: {self.name} has from 1 to {len(self.train_images)}"
-            )
+            raise ValueError(f"train_samples={train_samples}: {self.name} has from 1 to {len(self.train_images)}")
         return replace(
             self,
             train_images=self.train_images[:train_samples],
@@ -130,9 +128,7 @@ class Dataset:
         return digest.hexdigest()
 
 
-def load_dataset(
-    dataset: str | Dataset | None = None, *, data_dir: str | os.PathLike[str] | None = None
-) -> Dataset:
+def load_dataset(dataset: str | Dataset | None = None, *, data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     """Load a dataset by name.
 
     Parameters
@@ -213,8 +209,10 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     LeCun, Cortes and Burges, *The MNIST database of handwritten digits*, 1998.
     """
     folder = fetch_mnist(data_dir)
-    arrays = [decode_idx((folder / name).read_bytes(), name=str(folder / name)) for name in MNIST_FILES]
-    return Dataset("mnist", *arrays)
+    train_images, train_labels, test_images, test_labels = (
+        decode_idx((folder / name).read_bytes(), name=str(folder / name)) for name in MNIST_FILES
+    )
+    return Dataset("mnist", train_images, train_labels, test_images, test_labels)
 
 
 def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:

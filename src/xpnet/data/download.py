@@ -73,9 +73,7 @@ def any_mirror_answers(file_name: str) -> bool:
     if offline():
         return False
     answered = threading.Event()
-    threads = [
-        threading.Thread(target=_probe, args=(base + file_name, answered), daemon=True) for base in mirrors()
-    ]
+    threads = [threading.Thread(target=_probe, args=(base + file_name, answered), daemon=True) for base in mirrors()]
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + PROBE_DEADLINE
@@ -142,9 +140,7 @@ def _retrieve(url: str, target: Path, digest: str, limit: int) -> None:
 
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
         try:
-            path = pooch.retrieve(
-                url, f"sha256:{digest}", fname=target.name, path=folder, downloader=_bounded(limit)
-            )
+            path = pooch.retrieve(url, f"sha256:{digest}", fname=target.name, path=folder, downloader=_bounded(limit))
         except ValueError as error:
             if "hash" not in str(error):
                 raise

@@ -15,14 +15,14 @@ import math
 import os
 import zlib
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.files import write_atomically
 
-TYPE_CODES = {
+TYPE_CODES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),
     0x09: np.dtype(">i1"),
     0x0B: np.dtype(">i2"),
@@ -88,7 +88,7 @@ def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
     [7, 8, 9]
     """
     compressed = data[:2] == _GZIP_MAGIC
-    stream: IO[bytes] = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
+    stream: io.BufferedIOBase = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
     try:
         dtype, shape = _read_header(stream, name)
         promised = math.prod(shape) * dtype.itemsize
@@ -100,7 +100,8 @@ def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
         raise IdxError(
             f"{name}: the header promises {promised} bytes of data for shape {shape}, but the file has {what}"
         )
-    return np.frombuffer(body, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
+    array: NDArray[Any] = np.frombuffer(body, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
+    return array
 
 
 def encode_idx(array: NDArray[Any]) -> bytes:
@@ -149,7 +150,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
 
-def _read_header(stream: IO[bytes], name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
+def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4:
         raise IdxError(f"{name}: {len(magic)} bytes long, too short for IDX")
@@ -164,7 +165,7 @@ def _read_header(stream: IO[bytes], name: str) -> tuple[np.dtype[Any], tuple[int
     return TYPE_CODES[magic[2]], tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
 
 
-def _read_at_most(stream: IO[bytes], limit: int) -> bytes:
+def _read_at_most(stream: io.BufferedIOBase, limit: int) -> bytes:
     """Read to the end or to ``limit`` bytes, in pieces: a huge limit costs nothing by itself."""
     pieces = []
     while limit and (piece := stream.read(min(limit, _CHUNK))):

@@ -71,9 +71,7 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     return xp.astype(labels[:, None] == each[None, :], getattr(xp, dtype))
 
 
-def train_validation_split(
-    n: int, fraction: float, seed: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Set samples aside for validation, at random.
 
     Parameters

@@ -1,0 +1,1 @@
+"""The network: layers, losses, optimizers; pure functions of arrays of any library."""

@@ -71,9 +71,7 @@ def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
     return xp.maximum(x, slope * x)
 
 
-def leaky_relu_backward(
-    y: Array, dy: Array, slope: float = 0.01, *, xp: Namespace = None
-) -> Array:
+def leaky_relu_backward(y: Array, dy: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
     """Pass a gradient back through `leaky_relu`: ``dx = dy`` above zero, ``slope * dy`` below."""
     xp = xp or array_namespace(dy)
     derivative = xp.astype(y > 0.0, dy.dtype)

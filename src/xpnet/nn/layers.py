@@ -315,9 +315,7 @@ class Dense(Layer):
         self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
     ) -> tuple[Array | None, Params]:
         """Apply `dense_backward`."""
-        dx, dweight, dbias = dense_backward(
-            cache, params["weight"], dy, input_gradient=input_gradient, xp=ctx.xp
-        )
+        dx, dweight, dbias = dense_backward(cache, params["weight"], dy, input_gradient=input_gradient, xp=ctx.xp)
         return dx, {"weight": dweight, "bias": dbias} if self.bias else {"weight": dweight}
 
 
@@ -381,7 +379,7 @@ class Dropout(Layer):
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
         """Draw what to keep: ``(n, features)``, or ``(n, channels)`` for images, of 0 and 1."""
         levels = rng.integers(0, KEEP_LEVELS, size=(n, input_shape[-1]), dtype=np.uint16)
-        return (levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)
+        return np.asarray(levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)
 
     def forward(
         self,

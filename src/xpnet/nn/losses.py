@@ -142,7 +142,7 @@ class Loss:
         array, shape (n, classes)
             On the host.
         """
-        return np.eye(classes)[labels]
+        return np.asarray(np.eye(classes)[labels])
 
     def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
         """Return the loss summed over the batch, and the cache that `backward` needs."""
@@ -189,9 +189,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
         """Turn labels into one-hot targets, smoothed."""
-        return super().targets(labels, classes) * (1.0 - self.label_smoothing) + (
-            self.label_smoothing / classes
-        )
+        return super().targets(labels, classes) * (1.0 - self.label_smoothing) + (self.label_smoothing / classes)
 
     def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
         """Apply `softmax_cross_entropy`."""

@@ -181,9 +181,7 @@ class Network:
             rows.append((describe(layer), str(self.shapes[i + 1]), f"{count:,}"))
         rows.append(("total", "", f"{self.size:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        return "\n".join(
-            f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows
-        )
+        return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
     # Parameters ---------------------------------------------------------------------------------------------------
 
@@ -216,9 +214,7 @@ class Network:
 
     def noise(self, rng: Any, n: int) -> list[NDArray[Any] | None]:
         """Draw on the host, layer after layer, what each needs of chance for ``n`` samples of training."""
-        return [
-            layer.noise(rng, shape, n) for layer, shape in zip(self.layers, self.shapes, strict=False)
-        ]
+        return [layer.noise(rng, shape, n) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 
     def unflatten(self, theta: Array, xp: Namespace) -> list[Params]:
         """Return the parameters of each layer, as views of ``theta`` where the library has views."""
@@ -299,9 +295,7 @@ class Network:
         """
         caches = []
         drawn = noise or [None] * len(self.layers)
-        for layer, params, s, z in zip(
-            self.layers, self.unflatten(theta, ctx.xp), state, drawn, strict=True
-        ):
+        for layer, params, s, z in zip(self.layers, self.unflatten(theta, ctx.xp), state, drawn, strict=True):
             x, cache = layer.forward(params, x, ctx, state=s, noise=z)
             caches.append(cache)
         return x, caches
@@ -346,14 +340,9 @@ class Network:
             )
         return self.flatten(gradients, ctx.xp), dy if input_gradient else None
 
-    def next_state(
-        self, state: Sequence[State], caches: Sequence[Any], ctx: Context
-    ) -> list[State]:
+    def next_state(self, state: Sequence[State], caches: Sequence[Any], ctx: Context) -> list[State]:
         """Return the state of each layer after a training pass."""
-        return [
-            layer.next_state(s, cache, ctx)
-            for layer, s, cache in zip(self.layers, state, caches, strict=True)
-        ]
+        return [layer.next_state(s, cache, ctx) for layer, s, cache in zip(self.layers, state, caches, strict=True)]
 
     # With its weights ---------------------------------------------------------------------------------------------
 
@@ -385,10 +374,7 @@ class Network:
         weights = self.bound()
         with weights.backend.session(weights.dtype):
             theta = weights.backend.to_numpy(weights.theta)
-            named = {
-                f"layers.{s.layer}.{s.name}": theta[s.start : s.stop].reshape(s.shape)
-                for s in self.slots
-            }
+            named = {f"layers.{s.layer}.{s.name}": theta[s.start : s.stop].reshape(s.shape) for s in self.slots}
             for i, state in enumerate(weights.state):
                 for name, value in state.items():
                     named[f"layers.{i}.{name}"] = weights.backend.to_numpy(value)
@@ -508,8 +494,7 @@ def to_config(part: Any) -> Any:
 
 def from_config(config: dict[str, Any], base: type) -> Any:
     """Build what `to_config` described: an instance of a subclass of ``base``."""
-    known = {cls.__name__: cls for cls in _subclasses(base)}
-    known |= {cls.__name__: cls for cls in initializers()}
+    known: dict[str, type] = {cls.__name__: cls for cls in [*_subclasses(base), *initializers()]}
     name = config.get("class")
     if name not in known:
         raise ValueError(f"{name!r} is not a known {base.__name__}: import the module that defines it first")
@@ -545,6 +530,7 @@ def describe(part: Any) -> str:
 
 
 def _subclasses(base: type) -> Iterator[type]:
+    cls: type
     for cls in base.__subclasses__():
         yield cls
         yield from _subclasses(cls)
@@ -560,7 +546,5 @@ def _sample_shape(shape: Any) -> Shape:
     except TypeError:
         raise TypeError(f"input_shape={shape!r}: must be a tuple of integers, such as (784,)") from None
     if not 1 <= len(sizes) <= 3 or any(size < 1 for size in sizes):
-        raise ShapeError(
-            f"input_shape={shape!r}: must be (features,), (height, width) or (height, width, channels)"
-        )
+        raise ShapeError(f"input_shape={shape!r}: must be (features,), (height, width) or (height, width, channels)")
     return (*sizes, 1) if len(sizes) == 2 else sizes

@@ -405,9 +405,7 @@ class Cosine(Schedule):
         require_size("epochs", self.epochs)
         _require_fraction("floor", self.floor)
         if not 0.0 <= self.warm_up < self.epochs:
-            raise ValueError(
-                f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}"
-            )
+            raise ValueError(f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}")
         _require_start(self.start)
 
     @property
@@ -421,9 +419,7 @@ class Cosine(Schedule):
         cosine = self.floor + (1.0 - self.floor) * 0.5 * (1.0 + np.cos(math.pi * progress))
         if not self.warm_up:
             return cosine
-        return np.where(
-            epochs < self.warm_up, WarmUp(self.warm_up, self.start).factor(epochs), cosine
-        )
+        return np.where(epochs < self.warm_up, WarmUp(self.warm_up, self.start).factor(epochs), cosine)
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,1 @@
+"""Training: steps, the loop over epochs, what is kept of it, and the recipes."""

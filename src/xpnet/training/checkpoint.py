@@ -119,7 +119,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
     try:
         header = _header(data)
         # Looked at first, since only the reader of bytes refuses a header that points outside the file.
-        deserialize(data)
+        deserialize(data)  # type: ignore[no-untyped-call]
         arrays = load(data)
     except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None

@@ -61,9 +61,7 @@ class Evaluation:
         return "\n".join(lines)
 
 
-def confusion_matrix(
-    labels: NDArray[Any], predictions: NDArray[Any], classes: int
-) -> NDArray[np.int64]:
+def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: int) -> NDArray[np.int64]:
     """Count how often each class was taken for each.
 
     Parameters
@@ -116,4 +114,5 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio

@@ -155,7 +155,13 @@ class Loop:
         return self.snapshot_of({"theta": theta}, state, {}, 0, Best(), History())
 
     def snapshot_of(
-        self, arrays: dict[str, Any], state: list[Any], moments: dict[str, Any], epoch: int, best: Best, history: History
+        self,
+        arrays: dict[str, Any],
+        state: list[Any],
+        moments: dict[str, Any],
+        epoch: int,
+        best: Best,
+        history: History,
     ) -> Snapshot:
         """Move a run's state to the device."""
         move = self.backend.asarray
@@ -187,18 +193,22 @@ class Loop:
         loss = float(self.backend.to_numpy(progress.loss)) / n
         accuracy = float(self.backend.to_numpy(progress.correct)) / n
         seconds = time.perf_counter() - begin
-        record = Record(epoch, loss, accuracy, *self.measure(progress), seconds)
+        record = Record(epoch, loss, accuracy, **self.measure(progress), seconds=seconds)
         best = self.plan.stopping.update(snapshot.best, record)
         kept = self.copy(progress) if best.epoch == epoch else snapshot.kept
         return Snapshot(epoch + 1, progress, best, kept, snapshot.history.appended(record))
 
-    def measure(self, progress: Progress) -> tuple[float | None, ...]:
+    def measure(self, progress: Progress) -> dict[str, float]:
         """Return loss and accuracy on the validation set, if there is one, and on the test set."""
-        val: tuple[float | None, float | None] = (None, None)
-        args = self.trainer, self.evaluate, progress.theta, progress.state
-        if self.val_parts:
-            val = evaluate_samples(*args, self.val_parts, self.train_data)
-        return (*val, *evaluate_samples(*args, self.test_parts, self.test_data))
+        sets = {"val": (self.val_parts, self.train_data), "test": (self.test_parts, self.test_data)}
+        measured: dict[str, float] = {}
+        for name, (parts, data) in sets.items():
+            if parts:
+                loss, accuracy = evaluate_samples(
+                    self.trainer, self.evaluate, progress.theta, progress.state, parts, data
+                )
+                measured |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+        return measured
 
     def epoch_parts(self, epoch: int) -> list[dict[str, NDArray[Any]]]:
         """Draw an epoch's randomness and cut it, with the optimizer's numbers, into batches."""
@@ -228,9 +238,7 @@ class Loop:
 
     def finished(self, snapshot: Snapshot) -> bool:
         """Whether all epochs are done, or patience has run out."""
-        return snapshot.epoch >= self.plan.epochs or self.plan.stopping.should_stop(
-            snapshot.best, snapshot.epoch - 1
-        )
+        return snapshot.epoch >= self.plan.epochs or self.plan.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
 
     def result(self, snapshot: Snapshot) -> Network:
         """Return the network with its weights: the best ones if training was to stop on them, else the last."""
@@ -367,9 +375,7 @@ def fit(
         (SequentialStreams if sequential else Streams)(check_seed(seed)),
     )
     network = _fitted(network, data)
-    trainer = Trainer(
-        network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), opened, check_dtype(dtype)
-    )
+    trainer = Trainer(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), opened, check_dtype(dtype))
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
@@ -445,9 +451,7 @@ def _fitted(network: Network, data: Dataset) -> Network:
     return Network(network.layers, network.input_shape, data.pixel_max)
 
 
-def _first_snapshot(
-    loop: Loop, directory: RunDirectory | None, resume: bool, config: dict[str, Any]
-) -> Snapshot:
+def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, config: dict[str, Any]) -> Snapshot:
     """Start anew, or from the last checkpoint."""
     if directory is None:
         return loop.start()

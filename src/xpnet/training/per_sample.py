@@ -88,8 +88,13 @@ class BlockTrainer:
             inner += 1.0
             z += first["bias"]
         samples = {name: array for name, array in block.items() if name.startswith("noise.")}
-        samples |= {"rate": block["rate"], "targets": targets, "k": xp.arange(x.shape[0], device=trainer.backend.device)}
+        samples |= {
+            "rate": block["rate"],
+            "targets": targets,
+            "k": xp.arange(x.shape[0], device=trainer.backend.device),
+        }
         samples["inner"] = inner * block["rate"][:, None]
+        kept: Array
         (z, tail), kept = trainer.backend.scan(self._step, (z, tail), samples)
         units = z.shape[1]
         d, y = kept[:, :units], kept[:, units:]
@@ -110,6 +115,7 @@ class BlockTrainer:
     def _step(self, carry: Any, sample: Batch) -> tuple[Any, Array]:
         """Take one image through the tail, and tell the pre-activations of all images what it changed."""
         z, tail = carry
+        d: Array
         trainer, xp = self.trainer, self.trainer.backend.xp
         ctx = trainer.context(training=True)
         row = xp.take(z, xp.reshape(sample["k"], (1,)), axis=0)
@@ -120,8 +126,6 @@ class BlockTrainer:
         state: list[dict[str, Array]] = [{} for _ in self.tail.layers]
         y, caches = self.tail.forward(tail, state, row, ctx, noise)
         _, cache = trainer.loss.forward(y, sample["targets"][None, :], xp=xp)
-        gradient, d = self.tail.backward(
-            tail, caches, trainer.loss.backward(cache, xp=xp), ctx, input_gradient=True
-        )
+        gradient, d = self.tail.backward(tail, caches, trainer.loss.backward(cache, xp=xp), ctx, input_gradient=True)
         z = z - sample["inner"][:, None] * d
         return (z, tail - sample["rate"] * gradient), xp.concat([d[0, :], y[0, :]])

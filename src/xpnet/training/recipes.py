@@ -19,11 +19,13 @@ from numpy.typing import NDArray
 from xpnet.backends import Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.nn.activations import ReLU
+from xpnet.nn.convolution import Conv2D, MaxPool2D, RandomShift
 from xpnet.nn.layers import (
     Array,
     Context,
     Dense,
     Dropout,
+    Flatten,
     Layer,
     Namespace,
     Params,
@@ -32,9 +34,10 @@ from xpnet.nn.layers import (
     require_positive,
     require_size,
 )
-from xpnet.nn.losses import SoftmaxCrossEntropy, SquaredError
+from xpnet.nn.losses import SquaredError
 from xpnet.nn.network import Network
-from xpnet.nn.optimizers import SGD, Adam
+from xpnet.nn.normalization import BatchNorm
+from xpnet.nn.optimizers import SGD, Adam, Cosine
 from xpnet.random import check_seed
 from xpnet.training.loop import Callback, fit
 from xpnet.training.run import Run
@@ -144,31 +147,104 @@ def mlp(
     data: Dataset,
     *,
     epochs: int = 30,
-    batch_size: int = 128,
-    learning_rate: float = 1e-3,
+    batch_size: int | None = None,
+    learning_rate: float = 3e-3,
     hidden_sizes: tuple[int, ...] = (100,),
     validation_fraction: float = 0.1,
-    patience: int | None = 5,
+    patience: int = 10,
 ) -> Recipe:
     """The same network with biases, softmax and cross-entropy, mini-batches and Adam, stopped on a validation set."""
     layers: list[Layer] = []
     for size in hidden_sizes:
         layers += [Dense(size), ReLU(), Dropout(0.2)]
-    settings = {
-        "loss": SoftmaxCrossEntropy(),
-        "optimizer": Adam(learning_rate),
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "validation_fraction": validation_fraction,
-        "patience": patience,
-    }
+    settings = _annealed(data, epochs, batch_size, learning_rate, validation_fraction)
+    settings["patience"] = patience
     return Recipe(_dense_network([*layers, Dense(data.classes)], data), settings)
+
+
+def deep(
+    data: Dataset,
+    *,
+    epochs: int = 30,
+    batch_size: int | None = None,
+    learning_rate: float = 2e-3,
+    hidden_sizes: tuple[int, ...] = (512, 512, 256),
+    validation_fraction: float = 0.1,
+) -> Recipe:
+    """More and wider hidden layers, with batch normalization and more dropout, and a learning rate that falls."""
+    layers: list[Layer] = []
+    for size in hidden_sizes:
+        layers += [Dense(size, bias=False), BatchNorm(), ReLU(), Dropout(0.3)]
+    settings = _annealed(data, epochs, batch_size, learning_rate, validation_fraction)
+    return Recipe(_dense_network([*layers, Dense(data.classes)], data), settings)
+
+
+def cnn(
+    data: Dataset,
+    *,
+    epochs: int = 15,
+    batch_size: int | None = None,
+    learning_rate: float = 2e-3,
+    validation_fraction: float = 0.1,
+) -> Recipe:
+    """Two convolutions with pooling, which know that neighbouring pixels belong together."""
+    layers: list[Layer] = [
+        *[Conv2D(16, 3, padding="same"), MaxPool2D(2), ReLU()],
+        *[Conv2D(32, 3, padding="same"), MaxPool2D(2), ReLU()],
+        *[Flatten(), Dropout(0.3), Dense(128), ReLU(), Dropout(0.3), Dense(data.classes)],
+    ]
+    settings = _annealed(data, epochs, batch_size, learning_rate, validation_fraction)
+    return Recipe(_image_network(layers, data), settings)
+
+
+def best(
+    data: Dataset,
+    *,
+    epochs: int = 20,
+    batch_size: int | None = None,
+    learning_rate: float = 3e-3,
+    validation_fraction: float = 0.1,
+) -> Recipe:
+    """More convolutions, each with batch normalization, on images that are shifted at random."""
+    layers: list[Layer] = [RandomShift(2 if min(data.sample_shape[:2]) >= 16 else 1)]
+    for filters in (16, 32):
+        for _ in range(2):
+            layers += [Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), ReLU()]
+        layers += [MaxPool2D(2)]
+    layers += [Flatten(), Dropout(0.2), Dense(128, bias=False), BatchNorm(), ReLU(), Dropout(0.2)]
+    settings = _annealed(data, epochs, batch_size, learning_rate, validation_fraction)
+    return Recipe(_image_network([*layers, Dense(data.classes)], data), settings)
+
+
+def _annealed(
+    data: Dataset,
+    epochs: int,
+    batch_size: int | None,
+    learning_rate: float,
+    validation_fraction: float,
+) -> dict[str, Any]:
+    """Train with a learning rate that rises for a moment and then falls to zero."""
+    return {
+        "optimizer": Adam(learning_rate),
+        "schedule": Cosine(epochs, warm_up=min(1.0, epochs / 2.0)),
+        "epochs": epochs,
+        "batch_size": batch_size or _batch_size(data),
+        "validation_fraction": validation_fraction,
+    }
+
+
+def _batch_size(data: Dataset) -> int:
+    """Choose batches that leave some fifty steps an epoch, even on a small dataset."""
+    return 128 if len(data.train_images) >= 10_000 else 16
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {
     "tutorial": tutorial,
     "corrected": corrected,
     "mlp": mlp,
+    "deep": deep,
+    "cnn": cnn,
+    "best": best,
 }
 
 SEEDS = {"tutorial": 1, "corrected": 1}
@@ -248,15 +324,15 @@ def train(
     >>> run.history[-1].test_accuracy > 0.8
     True
     """
-    given = {
-        "epochs": epochs,
-        "batch_size": batch_size,
-        "learning_rate": learning_rate,
-        "hidden_sizes": hidden_sizes,
-        "validation_fraction": validation_fraction,
-        "patience": patience,
-    }
-    chosen = _checked_settings(recipe, {k: v for k, v in given.items() if v is not None})
+    chosen = check_settings(
+        recipe,
+        epochs=epochs,
+        batch_size=batch_size,
+        learning_rate=learning_rate,
+        hidden_sizes=hidden_sizes,
+        validation_fraction=validation_fraction,
+        patience=patience,
+    )
     # All that can be refused without the data is refused before it is looked for.
     opened = get_backend(backend)
     dtype = check_dtype(dtype or DTYPES.get(recipe, "float32"))
@@ -282,8 +358,15 @@ def train(
     )
 
 
-def _checked_settings(recipe: str, given: dict[str, Any]) -> dict[str, Any]:
-    """Check what can be checked of a recipe's settings without the data."""
+def check_settings(recipe: str, **settings: Any) -> dict[str, Any]:
+    """Check what can be checked of a recipe's settings without the data, and return those that are not ``None``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        If there is no such recipe, it does not use a setting, or a value is wrong.
+    """
+    given = {name: value for name, value in settings.items() if value is not None}
     if recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r}: unknown; there are {', '.join(RECIPES)}")
     known = [name for name in inspect.signature(RECIPES[recipe]).parameters if name != "data"]
@@ -314,3 +397,12 @@ def _sizes(sizes: Any) -> tuple[int, ...]:
 
 def _dense_network(layers: list[Layer], data: Dataset) -> Network:
     return Network(layers, (int(np.prod(data.sample_shape)),), data.pixel_max)
+
+
+def _image_network(layers: list[Layer], data: Dataset) -> Network:
+    if len(data.sample_shape) < 2:
+        raise ValueError(
+            f"dataset: {data.name} has samples of shape {data.sample_shape}; this recipe needs images, "
+            "(height, width) or (height, width, channels)"
+        )
+    return Network(layers, data.sample_shape, data.pixel_max)

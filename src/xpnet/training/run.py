@@ -100,9 +100,7 @@ class Run:
         shown = self.evaluation
         plots.save(plots.confusion_matrix(shown.confusion, title=self.title), folder / CONFUSION)
         plots.save(
-            plots.mistakes(
-                self.data.test_images, self.data.test_labels, shown.predictions, title=self.title
-            ),
+            plots.mistakes(self.data.test_images, self.data.test_labels, shown.predictions, title=self.title),
             folder / MISTAKES,
         )
         return [folder / name for name in (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)]

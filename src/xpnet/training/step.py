@@ -124,13 +124,9 @@ class Trainer:
         sums, state = gradients(self, progress.theta, progress.state, batch, data)
         sums = reduce_sums(sums, self.all_reduce, self.backend.xp)
         theta, moments = update(self, progress.theta, progress.moments, sums, batch)
-        return Progress(
-            theta, moments, state, progress.loss + sums.loss, progress.correct + sums.correct
-        )
+        return Progress(theta, moments, state, progress.loss + sums.loss, progress.correct + sums.correct)
 
-    def evaluate(
-        self, theta: Array, state: list[State], index: Array, data: DeviceData
-    ) -> tuple[Array, Array]:
+    def evaluate(self, theta: Array, state: list[State], index: Array, data: DeviceData) -> tuple[Array, Array]:
         """Sum the loss and the right answers over batches of samples, shape (batches, n), without training."""
         xp = self.backend.xp
         ctx = self.context(training=False)
@@ -209,9 +205,7 @@ def update(
     return trainer.optimizer.update(theta, moments, mean, batch, xp=trainer.backend.xp)
 
 
-def reduce_sums(
-    sums: Sums, all_reduce: Callable[[Array], Array] | None, xp: Namespace
-) -> Sums:
+def reduce_sums(sums: Sums, all_reduce: Callable[[Array], Array] | None, xp: Namespace) -> Sums:
     """Add up the sums of all ranks, in one flat buffer: one message a step, whatever the network."""
     if all_reduce is None:
         return sums
@@ -236,9 +230,7 @@ def count_correct(y: Array, labels: Array, xp: Namespace) -> Array:
 # From the host to the device --------------------------------------------------------------------------------------
 
 
-def device_data(
-    trainer: Trainer, images: NDArray[Any], labels: NDArray[Any], classes: int
-) -> DeviceData:
+def device_data(trainer: Trainer, images: NDArray[Any], labels: NDArray[Any], classes: int) -> DeviceData:
     """Move a set of samples to the device."""
     backend = trainer.backend
     flat = images.reshape(len(images), -1)
@@ -269,9 +261,7 @@ def split_batches(arrays: dict[str, NDArray[Any]], batch_size: int) -> list[dict
     full = n - n % batch_size
     parts = []
     if full:
-        parts.append(
-            {k: a[:full].reshape(full // batch_size, batch_size, *a.shape[1:]) for k, a in arrays.items()}
-        )
+        parts.append({k: a[:full].reshape(full // batch_size, batch_size, *a.shape[1:]) for k, a in arrays.items()})
     if full < n:
         parts.append({k: a[None, full:] for k, a in arrays.items()})
     return parts

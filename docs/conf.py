@@ -1,0 +1,47 @@
+"""Sphinx configuration: MyST pages, whose code cells are executed, and a reference out of the docstrings."""
+
+import os
+
+import xpnet
+
+# Cells run on the bundled digits and draw to memory; a build opens no connection.
+os.environ["XPNET_OFFLINE"] = "1"
+os.environ["MPLBACKEND"] = "agg"
+
+project = "xpnet"
+author = "the xpnet developers"
+copyright = "the xpnet developers"
+version = release = xpnet.__version__
+
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
+exclude_patterns = ["_build"]
+templates_path = ["_templates"]
+# In docstrings single backticks name an object.
+default_role = "py:obj"
+add_module_names = False
+toc_object_entries_show_parents = "hide"
+
+myst_enable_extensions = ["colon_fence", "deflist", "dollarmath", "fieldlist"]
+myst_heading_anchors = 3
+
+nb_execution_mode = "force"
+nb_execution_raise_on_error = True
+nb_execution_timeout = 120
+nb_merge_streams = True
+
+autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them
+autodoc_member_order = "bysource"
+numpydoc_class_members_toctree = False
+numpydoc_show_class_members = False
+
+html_theme = "pydata_sphinx_theme"
+html_title = "xpnet"
+html_theme_options = {
+    "logo": {"text": "xpnet"},
+    "navigation_with_keys": True,
+    "show_prev_next": True,
+    "footer_start": ["copyright"],
+    "footer_end": [],
+    "navbar_align": "left",
+}
+html_show_sourcelink = False

@@ -1,0 +1,303 @@
+"""The command line: parses, calls the functions a user would call, and prints.
+
+Results go to standard output, everything else to standard error. With ``--json`` standard output holds one JSON
+document and nothing more.
+"""
+
+from __future__ import annotations
+
+import datetime
+import json
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xpnet.backends import DTYPES, get_backend, list_backends
+from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
+from xpnet.training.history import History
+from xpnet.training.recipes import RECIPES, check_settings, train
+from xpnet.training.run import HISTORY, load, load_config
+
+Command = Callable[..., Any]
+
+RECIPE_SETTINGS = (
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "hidden_sizes",
+    "validation_fraction",
+    "patience",
+)
+
+
+def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+    """Apply several options at once."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(size) for size in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: must be integers with commas between them, such as 100,50") from None
+
+
+recipe_option = click.option("--recipe", default="mlp", show_default=True, help=", ".join(RECIPES) + ".")
+data_options = options(
+    click.option("--dataset", help=f"{', '.join(NAMES)}; by default MNIST, or digits if that cannot be had."),
+    click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."),
+)
+backend_options = options(
+    click.option("--backend", help="numpy, cupy, cupy:1, torch, torch:cuda, jax, array_api_strict."),
+    click.option("--dtype", help=f"{' or '.join(DTYPES)}."),
+)
+training_options = options(
+    click.option("--seed", type=int, help="Decides all randomness."),
+    click.option("--epochs", type=int),
+    click.option("--batch-size", type=int),
+    click.option("--learning-rate", type=float),
+    click.option("--hidden-sizes", callback=_sizes, help="Units of each hidden layer, such as 100,50."),
+    click.option("--train-samples", type=int, help="Take only the first so many training images."),
+    click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
+    click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
+    click.option("--threads", type=int, help="For the linear algebra."),
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="xpnet")
+def cli() -> None:
+    """A neural network written once, trained on NumPy, CuPy, torch or JAX."""
+
+
+@cli.command("train")
+@recipe_option
+@data_options
+@backend_options
+@training_options
+@click.option("--output-dir", type=click.Path(path_type=Path), help="By default runs/RECIPE-DATASET-TIME/.")
+@click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
+@click.option("--progress/--no-progress", default=True, help="Show what goes on, on a terminal.")
+@json_option
+def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, **settings: Any) -> None:
+    """Train a network by a recipe."""
+    if settings["resume"] and output_dir is None:
+        raise ValueError("--resume: needs the --output-dir of the run to go on with")
+    check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
+    get_backend(settings["backend"])
+    data = load_dataset(dataset, data_dir=settings.pop("data_dir"))
+    if output_dir is None:
+        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        output_dir = Path("runs") / f"{settings['recipe']}-{data.name}-{now}"
+    run = train(dataset=data, output_dir=output_dir, **settings)
+    files = sorted(str(path) for path in output_dir.iterdir() if path.is_file() and path.name[0] != ".")
+    accuracy = run.evaluation.accuracy
+    if as_json:
+        print_json(
+            {
+                "config": run.config,
+                "history": run.history.to_dicts(),
+                "test_accuracy": accuracy,
+                "output_dir": str(output_dir),
+                "files": files,
+            }
+        )
+        return
+    c = run.config
+    click.echo(
+        f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
+        f"test accuracy {accuracy:.4f} after {len(run.history)} epochs, "
+        f"{sum(record.seconds for record in run.history):.1f} s of training"
+    )
+    click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
+
+
+@cli.command("evaluate")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@data_options
+@backend_options
+@json_option
+def evaluate_command(
+    run_dir: Path,
+    dataset: str | None,
+    data_dir: Path | None,
+    backend: str | None,
+    dtype: str | None,
+    as_json: bool,
+) -> None:
+    """Test the network in RUN_DIR, on the dataset that it was trained on unless another is named."""
+    from xpnet.training.evaluation import evaluate
+
+    network = load(run_dir, backend=backend, dtype=dtype)
+    data = load_dataset(dataset or load_config(run_dir)["dataset"], data_dir=data_dir)
+    result = evaluate(network, data)
+    if as_json:
+        print_json({"run": str(run_dir), "dataset": data.name, **result.to_dict()})
+        return
+    click.echo(f"{run_dir} on {data.name}: test accuracy {result.accuracy:.4f}\n{result.table()}")
+
+
+@cli.command("predict")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("images", type=click.Path(path_type=Path))
+@backend_options
+@json_option
+def predict_command(run_dir: Path, images: Path, backend: str | None, dtype: str | None, as_json: bool) -> None:
+    """Predict the class of each image in IMAGES, an .npy or IDX file, with the network in RUN_DIR."""
+    import numpy as np
+
+    from xpnet.data.idx import read_idx
+
+    network = load(run_dir, backend=backend, dtype=dtype)
+    try:
+        array = np.load(images, allow_pickle=False) if images.suffix == ".npy" else read_idx(images)
+    except OSError as error:
+        raise ValueError(f"images={str(images)!r}: cannot be read: {error.strerror or error}") from None
+    labels = network.predict(array).tolist()
+    if as_json:
+        print_json({"run": str(run_dir), "images": str(images), "labels": labels})
+        return
+    click.echo("\n".join(str(label) for label in labels))
+
+
+@cli.command("backends")
+@json_option
+def backends_command(as_json: bool) -> None:
+    """List the backends: versions, devices, and why one cannot be used."""
+    found = list_backends()
+    if as_json:
+        rows = [
+            {
+                "name": info.name,
+                "version": info.version,
+                "usable": info.usable,
+                "devices": list(info.devices),
+                "reason": info.reason,
+            }
+            for info in found
+        ]
+        print_json({"backends": rows})
+        return
+    for info in found:
+        state = f"devices: {', '.join(info.devices)}" if info.usable else f"not usable: {info.reason}"
+        click.echo(f"{info.name:<17} {info.version or '-':<14} {state}")
+
+
+@cli.command("fetch")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files go.")
+@json_option
+def fetch_command(data_dir: Path | None, as_json: bool) -> None:
+    """Download MNIST and verify it."""
+    folder = fetch_mnist(data_dir)
+    if as_json:
+        print_json({"folder": str(folder), "files": {k: v[1] for k, v in MNIST_FILES.items()}})
+        return
+    click.echo(f"MNIST is complete and verified in {folder}")
+
+
+@cli.command("compare")
+@recipe_option
+@data_options
+@click.option("--backends", "specs", help="With commas between them; by default all that are usable.")
+@click.option("--dtype", help=f"{' or '.join(DTYPES)}.")
+@training_options
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
+@json_option
+def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
+    """Run one recipe with one seed on several backends, and show how far they agree and how long they take."""
+    from xpnet.training import survey
+
+    names = specs.split(",") if specs else survey.usable_backends()
+    rows = survey.compare(names, **settings)
+    written = survey.save_comparison(rows, output_dir) if output_dir else []
+    if as_json:
+        print_json({"rows": survey.plain(rows), "files": [str(path) for path in written]})
+        return
+    click.echo(survey.comparison_table(rows))
+    for path in written:
+        click.echo(f"written: {path}")
+
+
+@cli.command("ladder")
+@data_options
+@backend_options
+@click.option("--recipes", help="With commas between them; by default all.")
+@click.option("--seed", type=int)
+@click.option("--epochs", type=int, help="For every recipe, instead of its own.")
+@click.option("--threads", type=int)
+@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
+@json_option
+def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
+    """Run the recipes in order, and show what each step buys."""
+    from xpnet.training import survey
+
+    names = recipes.split(",") if recipes else list(RECIPES)
+    rows = survey.ladder(names, **settings)
+    written = survey.save_ladder(rows, output_dir) if output_dir else []
+    if as_json:
+        print_json({"rows": survey.plain(rows), "files": [str(path) for path in written]})
+        return
+    click.echo(survey.ladder_table(rows))
+    for path in written:
+        click.echo(f"written: {path}")
+
+
+@cli.command("plot")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("picture", type=click.Path(path_type=Path))
+def plot_command(run_dir: Path, picture: Path) -> None:
+    """Draw the curves of the run in RUN_DIR to PICTURE."""
+    from xpnet import plots
+
+    config = load_config(run_dir)
+    history = History.from_csv(run_dir / HISTORY)
+    plots.save(plots.training_curves(history, title=f"{config['recipe']} on {config['dataset']}"), picture)
+    click.echo(f"written: {picture}")
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document on standard output."""
+    click.echo(json.dumps(document, indent=2, allow_nan=False))
+
+
+def main(args: list[str] | None = None) -> int:
+    """Run a command and return the exit code: 0 done, 2 bad usage or input, 1 anything else, 130 interrupted."""
+    warnings.showwarning = _show_warning
+    try:
+        cli.main(args, prog_name="xpnet", standalone_mode=False)
+    except click.ClickException as error:
+        error.show()
+        return 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("xpnet: interrupted", err=True)
+        return 130
+    except (ValueError, TypeError) as error:
+        # What the library raises for a user's mistake: its words are the whole story.
+        click.echo(f"xpnet: {error}", err=True)
+        return 2
+    except (OSError, ArithmeticError) as error:
+        click.echo(f"xpnet: {error}", err=True)
+        return 1
+    return 0
+
+
+def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
+    click.echo(f"xpnet: {message}", err=True)
+
+
+def entry() -> None:
+    """Be the program ``xpnet``."""
+    sys.exit(main())

@@ -1,0 +1,262 @@
+"""Batch normalization: to give every feature mean 0 and variance 1 within the batch."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from array_api_compat import array_namespace
+
+from xpnet.nn.layers import (
+    Array,
+    Context,
+    HostArrays,
+    Layer,
+    Namespace,
+    Params,
+    Random,
+    Shape,
+    State,
+    require_positive,
+)
+
+
+class Statistics(NamedTuple):
+    """Mean and variance of each channel, shape (channels,), and the number of values they are taken over."""
+
+    mean: Array
+    variance: Array
+    count: Any
+
+
+def batch_norm(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    epsilon: float = 1e-5,
+    *,
+    all_reduce: Any = None,
+    xp: Namespace = None,
+) -> tuple[Array, tuple[Any, ...], Statistics]:
+    """Normalize a batch by its own mean and variance: ``y = gamma (x - mean) / sqrt(variance + epsilon) + beta``.
+
+    Parameters
+    ----------
+    x : array, shape (n, features) or (height, channels, width, n)
+        The batch. Of images, each channel is normalized over all pixels of all images.
+    gamma, beta : array, shape (channels,)
+        Scale and shift that are learnt.
+    epsilon : float
+        Keeps a constant feature from a division by zero.
+    all_reduce : callable, optional
+        Sums an array over the ranks of a distributed run: then the statistics are those of all ranks' batches.
+    xp : module, optional
+        The array namespace; by default that of ``x``.
+
+    Returns
+    -------
+    y : array, the shape of ``x``
+    cache : tuple
+        For `batch_norm_backward`.
+    statistics : Statistics
+        Of the batch; the variance is the mean square.
+
+    References
+    ----------
+    Ioffe and Szegedy, *Batch normalization: accelerating deep network training by reducing internal covariate
+    shift*, 2015, algorithm 1.
+    """
+    xp = xp or array_namespace(x)
+    channels = by_channel(x, xp)
+    total = xp.sum(xp.sum(channels, axis=2), axis=0)
+    count: Any = float(channels.shape[0] * channels.shape[2])
+    if all_reduce is not None:
+        sums = all_reduce(xp.concat([total, xp.full_like(total[:1], count)]))
+        total, count = sums[:-1], sums[-1, ...]
+    mean = total / count
+    centred = channels - mean[None, :, None]
+    # The squares of what is centred, in a second pass: E[x^2] - E[x]^2 would lose all digits to a large mean.
+    squares = xp.sum(xp.vecdot(centred, centred), axis=0)
+    if all_reduce is not None:
+        squares = all_reduce(squares)
+    variance = squares / count
+    scale = 1.0 / xp.sqrt(variance + epsilon)
+    y = centred * (gamma * scale)[None, :, None]
+    y += beta[None, :, None]
+    return like(y, x, xp), (centred, scale, gamma, count), Statistics(mean, variance, count)
+
+
+def batch_norm_backward(
+    cache: tuple[Any, ...], dy: Array, *, all_reduce: Any = None, xp: Namespace = None
+) -> tuple[Array, Array, Array]:
+    """Pass a gradient back through `batch_norm`, and through the statistics of the batch.
+
+    With ``x^ = (x - mean) / sqrt(variance + epsilon)`` over ``m`` values a channel:
+    ``dx = gamma / sqrt(variance + epsilon) (dy - sum(dy) / m - x^ sum(dy x^) / m)``: what the mean and the variance
+    take out of ``x``, the two sums take out of its gradient.
+
+    Parameters
+    ----------
+    cache : tuple
+        From `batch_norm`.
+    dy : array
+        The gradient of the output.
+    all_reduce : callable, optional
+        As for `batch_norm`.
+    xp : module, optional
+        The array namespace; by default that of ``dy``.
+
+    Returns
+    -------
+    dx : array, the shape of ``dy``
+    dgamma, dbeta : array, shape (channels,)
+        Over this rank's samples.
+    """
+    xp = xp or array_namespace(dy)
+    centred, scale, gamma, count = cache
+    channels = by_channel(dy, xp)
+    dbeta = xp.sum(xp.sum(channels, axis=2), axis=0)
+    dgamma = scale * xp.sum(xp.vecdot(channels, centred), axis=0)
+    sums = xp.stack([dgamma, dbeta])
+    if all_reduce is not None:
+        sums = xp.reshape(all_reduce(xp.reshape(sums, (-1,))), sums.shape)
+    means = sums / count
+    correction = centred * (scale * means[0, ...])[None, :, None]
+    correction += means[1, ...][None, :, None]
+    dx = channels - correction
+    dx *= (gamma * scale)[None, :, None]
+    return like(dx, dy, xp), dgamma, dbeta
+
+
+def normalize(
+    x: Array,
+    gamma: Array,
+    beta: Array,
+    mean: Array,
+    variance: Array,
+    epsilon: float = 1e-5,
+    *,
+    xp: Namespace = None,
+) -> tuple[Array, tuple[Any, ...]]:
+    """Normalize by a mean and variance that are given, as in evaluation: one scale and one shift a channel.
+
+    Parameters
+    ----------
+    x : array
+        See `batch_norm`.
+    gamma, beta, mean, variance : array, shape (channels,)
+    epsilon : float
+    xp : module, optional
+        The array namespace; by default that of ``x``.
+
+    Returns
+    -------
+    y : array, the shape of ``x``
+    cache : tuple
+        For `normalize_backward`.
+    """
+    xp = xp or array_namespace(x)
+    scale = 1.0 / xp.sqrt(variance + epsilon)
+    centred = by_channel(x, xp) - mean[None, :, None]
+    y = centred * (gamma * scale)[None, :, None]
+    y += beta[None, :, None]
+    return like(y, x, xp), (centred, scale, gamma)
+
+
+def normalize_backward(cache: tuple[Any, ...], dy: Array, *, xp: Namespace = None) -> tuple[Array, Array, Array]:
+    """Pass a gradient back through `normalize`, where the statistics are constants."""
+    xp = xp or array_namespace(dy)
+    centred, scale, gamma = cache
+    channels = by_channel(dy, xp)
+    dbeta = xp.sum(xp.sum(channels, axis=2), axis=0)
+    dgamma = scale * xp.sum(xp.vecdot(channels, centred), axis=0)
+    return like(channels * (gamma * scale)[None, :, None], dy, xp), dgamma, dbeta
+
+
+def by_channel(x: Array, xp: Namespace) -> Array:
+    """View a batch as (rows, channels, values): what is summed over is first and last, for dense layers too."""
+    if len(x.shape) == 2:
+        return x.T[None, :, :]
+    h, c, w, n = x.shape
+    return xp.reshape(x, (h, c, w * n))
+
+
+def like(channels: Array, x: Array, xp: Namespace) -> Array:
+    """Undo `by_channel`."""
+    return channels[0, :, :].T if len(x.shape) == 2 else xp.reshape(channels, x.shape)
+
+
+@dataclass(frozen=True)
+class BatchNorm(Layer):
+    """Normalize each feature, or each channel of images, by the batch in training and by running means afterwards.
+
+    Parameters
+    ----------
+    momentum : float
+        The share of a batch in the running statistics, in (0, 1].
+    epsilon : float
+        Keeps a constant feature from a division by zero.
+    """
+
+    momentum: float = 0.1
+    epsilon: float = 1e-5
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters."""
+        require_positive("epsilon", self.epsilon)
+        if not 0.0 < self.momentum <= 1.0:
+            raise ValueError(f"momentum={self.momentum!r}: must be in (0, 1]")
+
+    def minimum_batch(self, input_shape: Shape) -> int:
+        """One value has no variance, so there must be two: two samples, unless an image brings more."""
+        return 2 if math.prod(input_shape[:-1]) == 1 else 1
+
+    def init(self, rng: Random, input_shape: Shape) -> tuple[HostArrays, HostArrays]:
+        """Start with no change at all, and with the statistics of a standard normal distribution."""
+        c = input_shape[-1]
+        params = {"gamma": np.ones(c), "beta": np.zeros(c)}
+        return params, {"running_mean": np.zeros(c), "running_variance": np.ones(c)}
+
+    def forward(
+        self,
+        params: Params,
+        x: Array,
+        ctx: Context,
+        *,
+        state: State | None = None,
+        noise: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Apply `batch_norm` in training, `normalize` with the running statistics in evaluation."""
+        gamma, beta = params["gamma"], params["beta"]
+        if ctx.training:
+            y, cache, statistics = batch_norm(x, gamma, beta, self.epsilon, all_reduce=ctx.all_reduce, xp=ctx.xp)
+            return y, (cache, statistics)
+        assert state is not None
+        y, fixed = normalize(x, gamma, beta, state["running_mean"], state["running_variance"], self.epsilon, xp=ctx.xp)
+        return y, (fixed, None)
+
+    def backward(
+        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """Apply the backward function of whichever was applied."""
+        kept, statistics = cache
+        if statistics is None:
+            dx, dgamma, dbeta = normalize_backward(kept, dy, xp=ctx.xp)
+        else:
+            dx, dgamma, dbeta = batch_norm_backward(kept, dy, all_reduce=ctx.all_reduce, xp=ctx.xp)
+        return dx, {"gamma": dgamma, "beta": dbeta}
+
+    def next_state(self, state: State, cache: Any, ctx: Context) -> State:
+        """Move the running statistics towards those of the batch; the variance without its bias."""
+        _, statistics = cache
+        unbiased = statistics.variance * (statistics.count / (statistics.count - 1.0))
+        return {
+            "running_mean": _towards(state["running_mean"], statistics.mean, self.momentum),
+            "running_variance": _towards(state["running_variance"], unbiased, self.momentum),
+        }
+
+
+def _towards(old: Array, new: Array, share: float) -> Array:
+    return (1.0 - share) * old + share * new

@@ -1,0 +1,214 @@
+"""Several runs side by side: one recipe on many backends, and many recipes on one backend."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends import list_backends
+from xpnet.data.datasets import load_dataset
+from xpnet.files import check_writable_directory, write_atomically
+from xpnet.training.recipes import RECIPES, train
+from xpnet.training.run import Run
+
+Row = dict[str, Any]
+
+CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+
+
+def usable_backends() -> list[str]:
+    """Return the names of the backends that can be used here."""
+    return [info.name for info in list_backends() if info.usable]
+
+
+def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, **settings: Any) -> list[Row]:
+    """Run one recipe with one seed on several backends.
+
+    Parameters
+    ----------
+    specs : sequence of str
+        The backends; the others are compared with the first.
+    dataset, data_dir, **settings
+        See `xpnet.train`.
+
+    Returns
+    -------
+    list of dict
+        For each backend: ``backend``, ``device``, ``test_accuracy``, ``seconds``, ``largest_difference`` between its
+        curves and the first one's, ``predictions_that_differ``, and the ``history``.
+    """
+    data = load_dataset(dataset, data_dir=data_dir)
+    rows: list[Row] = []
+    first: Run | None = None
+    for spec in specs:
+        run = train(dataset=data, backend=spec, **settings)
+        first = first or run
+        rows.append(
+            {
+                "backend": spec,
+                "device": run.config["device"],
+                "recipe": run.config["recipe"],
+                "dataset": run.config["dataset"],
+                "dtype": run.config["dtype"],
+                "seed": run.config["seed"],
+                "epochs": len(run.history),
+                "test_accuracy": run.evaluation.accuracy,
+                "seconds": sum(record.seconds for record in run.history),
+                "largest_difference": largest_difference(first, run),
+                "predictions_that_differ": int(np.sum(first.evaluation.predictions != run.evaluation.predictions)),
+                "history": run.history,
+            }
+        )
+    return rows
+
+
+def largest_difference(a: Run, b: Run) -> float:
+    """Return the largest difference between two runs' curves; infinity if one is longer than the other."""
+    if len(a.history) != len(b.history):
+        return float("inf")
+    differences = [
+        abs(x - y)
+        for name in CURVES
+        for x, y in zip(a.history.column(name), b.history.column(name), strict=True)
+        if x is not None and y is not None
+    ]
+    return max(differences, default=0.0)
+
+
+def ladder(
+    recipes: Sequence[str],
+    *,
+    dataset: Any = None,
+    data_dir: Any = None,
+    **settings: Any,
+) -> list[Row]:
+    """Run recipes in order on one dataset and backend.
+
+    Parameters
+    ----------
+    recipes : sequence of str
+        Which.
+    dataset, data_dir, **settings
+        See `xpnet.train`.
+
+    Returns
+    -------
+    list of dict
+        For each recipe: ``recipe``, ``what``, ``parameters``, ``epochs``, ``seconds``, ``val_accuracy`` and
+        ``test_accuracy``, ...
+    """
+    for recipe in recipes:
+        if recipe not in RECIPES:
+            raise ValueError(f"recipe={recipe!r}: unknown; there are {', '.join(RECIPES)}")
+    data = load_dataset(dataset, data_dir=data_dir)
+    rows: list[Row] = []
+    for recipe in recipes:
+        run = train(recipe, dataset=data, **settings)
+        best = max((r.val_accuracy for r in run.history if r.val_accuracy is not None), default=None)
+        rows.append(
+            {
+                "recipe": recipe,
+                "what": (RECIPES[recipe].__doc__ or "").partition(".")[0].strip(),
+                "dataset": run.config["dataset"],
+                "backend": run.config["backend"],
+                "parameters": run.network.size,
+                "epochs": len(run.history),
+                "seconds": sum(record.seconds for record in run.history),
+                "val_accuracy": best,
+                "test_accuracy": run.evaluation.accuracy,
+            }
+        )
+    return rows
+
+
+def comparison_table(rows: Sequence[Row]) -> str:
+    """Write what `compare` returned as a table."""
+    head = ("backend", "device", "accuracy", "largest difference", "other predictions", "seconds")
+    body = [
+        (
+            row["backend"],
+            row["device"],
+            f"{row['test_accuracy']:.4f}",
+            f"{row['largest_difference']:.1e}",
+            str(row["predictions_that_differ"]),
+            f"{row['seconds']:.2f}",
+        )
+        for row in rows
+    ]
+    first = rows[0]
+    title = f"{first['recipe']} on {first['dataset']}, {first['dtype']}, seed {first['seed']}"
+    return f"{title}\n{_table([head, *body])}"
+
+
+def ladder_table(rows: Sequence[Row]) -> str:
+    """Write what `ladder` returned as a table."""
+    head = ("recipe", "parameters", "epochs", "seconds", "validation", "test", "what it is")
+    body = [
+        (
+            row["recipe"],
+            f"{row['parameters']:,}",
+            str(row["epochs"]),
+            f"{row['seconds']:.1f}",
+            "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}",
+            f"{row['test_accuracy']:.4f}",
+            row["what"],
+        )
+        for row in rows
+    ]
+    return f"{rows[0]['dataset']} on {rows[0]['backend']}\n{_table([head, *body])}"
+
+
+def save_comparison(rows: Sequence[Row], directory: Path) -> list[Path]:
+    """Write ``compare.json`` and ``compare.png``."""
+    from xpnet import plots
+
+    first = rows[0]
+    figure = plots.comparison(rows, title=f"{first['recipe']} on {first['dataset']}, {first['dtype']}")
+    return _save(rows, directory, "compare", figure)
+
+
+def save_ladder(rows: Sequence[Row], directory: Path) -> list[Path]:
+    """Write ``ladder.json``, ``ladder.txt`` and ``ladder.png``."""
+    from xpnet import plots
+
+    figure = plots.ladder(rows, title=f"The ladder on {rows[0]['dataset']}, {rows[0]['backend']}")
+    written = _save(rows, directory, "ladder", figure)
+    text = Path(directory) / "ladder.txt"
+    write_atomically(text, (ladder_table(rows) + "\n").encode())
+    return [*written, text]
+
+
+def plain(rows: Sequence[Row]) -> list[Row]:
+    """Return rows as JSON can hold them."""
+    return [
+        {
+            key: value.to_dicts()
+            if key == "history"
+            else None
+            if isinstance(value, float) and not np.isfinite(value)
+            else value
+            for key, value in row.items()
+        }
+        for row in rows
+    ]
+
+
+def _save(rows: Sequence[Row], directory: Path, name: str, figure: Any) -> list[Path]:
+    from xpnet import plots
+
+    folder = check_writable_directory(directory)
+    table, picture = folder / f"{name}.json", folder / f"{name}.png"
+    write_atomically(table, (json.dumps(plain(rows), indent=2) + "\n").encode())
+    plots.save(figure, picture)
+    return [table, picture]
+
+
+def _table(rows: Sequence[Sequence[str]]) -> str:
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
+    )

@@ -1,0 +1,73 @@
+"""The backend matrix, and where MNIST is."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import xpnet
+
+DEFAULT = "numpy,array_api_strict,array_api_strict:device1"
+
+
+def pytest_addoption(parser):
+    parser.addoption("--backends", default=os.environ.get("XPNET_TEST_BACKENDS", DEFAULT), help="with commas")
+    parser.addoption("--only-backends", action="store_true", help="leave out tests that need no backend")
+
+
+def pytest_generate_tests(metafunc):
+    if "backend" in metafunc.fixturenames:
+        specs = metafunc.config.getoption("--backends").split(",")
+        metafunc.parametrize("backend", [_parameter(spec) for spec in specs], indirect=True)
+
+
+def _parameter(spec):
+    try:
+        xpnet.get_backend(spec)
+    except xpnet.BackendError as error:
+        return pytest.param(spec, marks=pytest.mark.skip(reason=str(error)))
+    return pytest.param(spec)
+
+
+def pytest_collection_modifyitems(config, items):
+    """In the session of one library, leave out what was run in that of NumPy, except what asks about the library."""
+    if config.getoption("--only-backends"):
+        unneeded = [
+            item for item in items if "backend" not in item.fixturenames and not item.get_closest_marker("library")
+        ]
+        config.hook.pytest_deselected(items=unneeded)
+        items[:] = [item for item in items if item not in unneeded]
+
+
+def pytest_configure(config):
+    config.addinivalue_line("markers", "library: run in the session of every library, though it uses no backend")
+
+
+@pytest.fixture
+def backend(request):
+    """A backend, in a session for float64; one that has no float64 is tested by name where that matters."""
+    opened = xpnet.get_backend(request.param)
+    with opened.session("float64"):
+        yield opened
+
+
+@pytest.fixture(scope="session")
+def digits():
+    return xpnet.load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def mnist():
+    beside = Path(__file__).resolve().parents[2] / "shared" / "data" / "mnist"
+    folder = Path(os.environ["XPNET_DATA_DIR"]) if os.environ.get("XPNET_DATA_DIR") else beside
+    if not (folder / "train-images-idx3-ubyte.gz").is_file():
+        pytest.skip("MNIST is not here: name its folder in XPNET_DATA_DIR, or put it in ../shared/data/mnist")
+    return xpnet.load_dataset("mnist", data_dir=folder)
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch):
+    """Keep the user's settings and the network out of the tests."""
+    for name in ("XPNET_BACKEND", "XPNET_MNIST_URL", "XPNET_THREADS"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("XPNET_OFFLINE", "1")

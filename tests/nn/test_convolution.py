@@ -1,0 +1,201 @@
+"""Convolution, pooling and shifts, against naive loops, central differences and torch."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+import xpnet
+from xpnet import AveragePool2D, Conv2D, MaxPool2D, RandomShift
+from xpnet.nn import convolution
+from xpnet.nn.convolution import (
+    LOWERINGS,
+    conv2d,
+    conv2d_backward,
+    from_torch_weight,
+    shift_images,
+    to_torch_weight,
+)
+from xpnet.nn.gradcheck import numerical_gradient, relative_error
+from xpnet.nn.layers import Context
+
+GEOMETRY = {
+    "n": st.integers(1, 3),
+    "channels": st.integers(1, 3),
+    "filters": st.integers(1, 3),
+    "size": st.tuples(st.integers(4, 6), st.integers(4, 7)),
+    "kernel": st.tuples(st.integers(1, 3), st.integers(1, 4)),
+    "stride": st.tuples(st.integers(1, 3), st.integers(1, 3)),
+    "padding": st.tuples(st.integers(0, 2), st.integers(0, 3)),
+    "lowering": st.sampled_from(sorted(LOWERINGS)),
+    "seed": st.integers(0, 99),
+}
+
+
+def naive_conv2d(x, w, b, stride, padding):
+    """Loop over everything."""
+    x = np.pad(x, ((padding[0],) * 2, (0, 0), (padding[1],) * 2, (0, 0)))
+    kh, filters, kw, _ = w.shape
+    height, width = (x.shape[0] - kh) // stride[0] + 1, (x.shape[2] - kw) // stride[1] + 1
+    y = np.empty((height, filters, width, x.shape[3]))
+    for r, s, f, n in np.ndindex(height, width, filters, x.shape[3]):
+        top, left = r * stride[0], s * stride[1]
+        patch = x[top : top + kh, :, left : left + kw, n]
+        y[r, f, s, n] = b[f] + np.sum(np.transpose(w[:, f], (0, 2, 1)) * patch)
+    return y
+
+
+@settings(max_examples=40, deadline=None)
+@given(**GEOMETRY)
+def test_convolution_and_its_gradient(n, channels, filters, size, kernel, stride, padding, lowering, seed):
+    rng = np.random.default_rng(seed)
+    x = rng.normal(size=(size[0], channels, size[1], n))
+    w, b = rng.normal(size=(kernel[0], filters, kernel[1], channels)), rng.normal(size=filters)
+    where = {"stride": stride, "padding": padding}
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(convolution, "convolution_lowering", lambda xp: lowering)
+        y = conv2d(x, w, b, **where)
+        np.testing.assert_allclose(y, naive_conv2d(x, w, b, **where), atol=1e-12)
+        dy = rng.normal(size=y.shape)
+        dx, dw, db = conv2d_backward(x, w, dy, **where)
+        for analytic, at, function in (
+            (dx, x, lambda v: conv2d(v, w, b, **where)),
+            (dw, w, lambda v: conv2d(x, v, b, **where)),
+            (db, b, lambda v: conv2d(x, w, v, **where)),
+        ):
+            numerical = numerical_gradient(lambda v, f=function: float(np.sum(f(v) * dy)), at, 1e-4)
+            assert relative_error(analytic, numerical) < 1e-6
+
+
+@pytest.mark.parametrize("lowering", sorted(LOWERINGS))
+@pytest.mark.parametrize(
+    "layer",
+    [
+        Conv2D(4, 3),
+        Conv2D(4, (3, 5), padding="same"),
+        Conv2D(2, (2, 3), stride=(2, 1), padding=(1, 0), bias=False),
+        MaxPool2D(2),
+        MaxPool2D(3, 2, 1),
+        MaxPool2D((2, 3), (1, 2)),
+        AveragePool2D(2),
+        AveragePool2D(3, 2, 1),
+    ],
+    ids=str,
+)
+def test_layer_is_the_same_on_every_backend(backend, layer, lowering, monkeypatch):
+    monkeypatch.setattr(convolution, "convolution_lowering", lambda xp: lowering)
+    rng = np.random.default_rng(0)
+    host = np.round(2.0 * rng.normal(size=(7, 3, 6, 2)))  # rounded, so that windows have ties
+    params, _ = layer.init(rng, (7, 6, 3))
+    results = []
+    for opened in (xpnet.get_backend("numpy"), backend):
+        ctx = Context(opened.xp, training=True)
+        moved = {name: opened.asarray(value) for name, value in params.items()}
+        y, cache = layer.forward(moved, opened.asarray(host), ctx)
+        dy = np.cos(np.arange(float(np.prod(y.shape)))).reshape(y.shape)
+        dx, grads = layer.backward(moved, cache, opened.asarray(dy), ctx)
+        results.append([opened.to_numpy(a) for a in (y, dx, *grads.values())])
+        height, width, channels = layer.output_shape((7, 6, 3))
+        assert tuple(y.shape) == (height, channels, width, 2)
+    for ours, theirs in zip(*results, strict=True):
+        np.testing.assert_allclose(ours, theirs, atol=1e-12)
+
+
+def batch_last(x):
+    return np.ascontiguousarray(np.transpose(x, (2, 1, 3, 0)))
+
+
+@pytest.mark.parametrize(
+    ("size", "kernel", "stride", "padding"),
+    [((9, 8), (3, 3), (1, 1), (0, 0)), ((9, 7), (5, 3), (2, 1), (1, 2)), ((8, 8), (2, 4), (3, 2), (0, 1))],
+)
+def test_convolution_equals_torch(size, kernel, stride, padding):
+    torch = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    x, w, b = rng.normal(size=(4, 3, *size)), rng.normal(size=(5, 3, *kernel)), rng.normal(size=5)
+    tx, tw, tb = (torch.tensor(a, requires_grad=True) for a in (x, w, b))
+    ty = torch.nn.functional.conv2d(tx, tw, tb, stride=stride, padding=padding)
+    dy = rng.normal(size=ty.shape)
+    ty.backward(torch.tensor(dy))
+    where = {"stride": stride, "padding": padding}
+    y = conv2d(batch_last(x), from_torch_weight(w), b, **where)
+    dx, dw, db = conv2d_backward(batch_last(x), from_torch_weight(w), batch_last(dy), **where)
+    close = {"rtol": 1e-10, "atol": 1e-12}
+    np.testing.assert_allclose(y, batch_last(ty.detach().numpy()), **close)
+    np.testing.assert_allclose(dx, batch_last(tx.grad.numpy()), **close)
+    np.testing.assert_allclose(to_torch_weight(dw), tw.grad.numpy(), **close)
+    np.testing.assert_allclose(db, tb.grad.numpy(), **close)
+
+
+@pytest.mark.parametrize("geometry", [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), (1, 1)), (2, 3, 0)], ids=str)
+@pytest.mark.parametrize("kind", ["max", "average"])
+def test_pooling_equals_torch_even_with_ties(kind, geometry):
+    torch = pytest.importorskip("torch")
+    layer, function = {
+        "max": (MaxPool2D, torch.nn.functional.max_pool2d),
+        "average": (AveragePool2D, torch.nn.functional.avg_pool2d),
+    }[kind]
+    rng = np.random.default_rng(0)
+    x = np.round(rng.normal(size=(3, 2, 9, 8)))
+    tx = torch.tensor(x, requires_grad=True)
+    ty = function(tx, *geometry)
+    dy = rng.normal(size=ty.shape)
+    ty.backward(torch.tensor(dy))
+    pool, ctx = layer(*geometry), Context(np, training=True)
+    y, cache = pool.forward({}, batch_last(x), ctx)
+    dx, _ = pool.backward({}, cache, batch_last(dy), ctx)
+    np.testing.assert_allclose(y, batch_last(ty.detach().numpy()), atol=1e-14)
+    np.testing.assert_allclose(dx, batch_last(tx.grad.numpy()), atol=1e-14)
+
+
+def test_a_tie_gives_the_whole_gradient_to_the_first_pixel(backend):
+    pool, ctx = MaxPool2D(2), Context(backend.xp, training=True)
+    y, cache = pool.forward({}, backend.asarray(np.ones((2, 1, 2, 1))), ctx)
+    dx, _ = pool.backward({}, cache, y, ctx)
+    assert backend.to_numpy(dx)[:, 0, :, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
+
+
+def test_shifts_move_images_and_gradients(backend):
+    rng = np.random.default_rng(0)
+    x, shifts = rng.normal(size=(5, 2, 4, 3)), np.asarray([[1, 0], [-2, 1], [0, -3]], np.int16)
+    expected = np.zeros_like(x)
+    for r, s, n in np.ndindex(5, 4, 3):
+        i, j = r - shifts[n, 0], s - shifts[n, 1]
+        if 0 <= i < 5 and 0 <= j < 4:
+            expected[r, :, s, n] = x[i, :, j, n]
+    np.testing.assert_array_equal(
+        backend.to_numpy(shift_images(backend.asarray(x), backend.asarray(shifts))), expected
+    )
+    layer, ctx = RandomShift(3), Context(backend.xp, training=True)
+    _, cache = layer.forward({}, backend.asarray(x), ctx, noise=backend.asarray(shifts))
+    dy = rng.normal(size=x.shape)
+    dx, _ = layer.backward({}, cache, backend.asarray(dy), ctx)
+    # The adjoint of a linear map: <shift x, dy> = <x, dx>.
+    np.testing.assert_allclose(np.sum(expected * dy), np.sum(x * backend.to_numpy(dx)))
+    same, _ = layer.forward({}, backend.asarray(x), Context(backend.xp), noise=backend.asarray(shifts))
+    np.testing.assert_array_equal(backend.to_numpy(same), x)
+
+
+def test_random_shifts_reach_every_distance():
+    noise = RandomShift(2).noise(np.random.default_rng(0), (8, 8, 1), 500)
+    assert noise.shape == (500, 2)
+    assert set(noise.ravel().tolist()) == {-2, -1, 0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: Conv2D(0, 3), ValueError, "filters=0"),
+        (lambda: Conv2D(1, (3, 3, 3)), TypeError, "kernel_size"),
+        (lambda: Conv2D(1, 3, stride=0), ValueError, "stride=0"),
+        (lambda: Conv2D(1, 3, padding=-1), ValueError, "padding=-1"),
+        (lambda: Conv2D(1, 4, padding="same"), ValueError, "odd"),
+        (lambda: Conv2D(1, 3).output_shape((10,)), xpnet.ShapeError, "Conv2D takes images"),
+        (lambda: Conv2D(1, 5).output_shape((4, 9, 1)), xpnet.ShapeError, "does not fit"),
+        (lambda: MaxPool2D(2, padding=2), ValueError, "at most half"),
+        (lambda: RandomShift(3).output_shape((3, 9, 1)), xpnet.ShapeError, "RandomShift"),
+    ],
+)
+def test_bad_hyperparameters_are_named(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
