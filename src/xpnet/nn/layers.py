@@ -353,8 +353,7 @@ def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Arra
     xp = xp or array_namespace(x)
     scaled = xp.astype(keep, x.dtype)
     scaled *= 1.0 / (1.0 - rate)
-    scaled *= x
-    return scaled
+    return scaled * x
 
 
 @dataclass(frozen=True)

@@ -440,8 +440,7 @@ class Network:
             If the network has no weights, or the images are not of its shape or not finite.
         """
         caller = backend_of(images)
-        labels = np.argmax(self.logits(images), axis=1) if len(images) else np.empty(0, np.int64)
-        return caller.asarray(labels)
+        return caller.asarray(np.argmax(self.logits(images), axis=1))
 
     def predict_proba(self, images: Any) -> NDArray[Any]:
         """Return the softmax of the outputs: the probability of each class, on the host."""

@@ -157,7 +157,7 @@ def mlp(
     layers: list[Layer] = []
     for size in hidden_sizes:
         layers += [Dense(size), ReLU(), Dropout(0.2)]
-    settings = _annealed(data, epochs, batch_size, learning_rate, validation_fraction)
+    settings = _annealed(data, epochs, batch_size or _batch_size(data, 128), learning_rate, validation_fraction)
     settings["patience"] = patience
     return Recipe(_dense_network([*layers, Dense(data.classes)], data), settings)
 
@@ -200,7 +200,7 @@ def cnn(
 def best(
     data: Dataset,
     *,
-    epochs: int = 20,
+    epochs: int = 12,
     batch_size: int | None = None,
     learning_rate: float = 3e-3,
     validation_fraction: float = 0.1,
@@ -233,9 +233,9 @@ def _annealed(
     }
 
 
-def _batch_size(data: Dataset) -> int:
+def _batch_size(data: Dataset, usual: int = 64) -> int:
     """Choose batches that leave some fifty steps an epoch, even on a small dataset."""
-    return 128 if len(data.train_images) >= 10_000 else 16
+    return usual if len(data.train_images) >= 10_000 else 16
 
 
 RECIPES: dict[str, Callable[..., Recipe]] = {

@@ -1,0 +1,185 @@
+"""The network: shapes, parameters in one vector, gradients of the whole, predictions."""
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import (
+    GELU,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    LeakyReLU,
+    MaxPool2D,
+    Network,
+    ReLU,
+    ShapeError,
+    Sigmoid,
+    SoftmaxCrossEntropy,
+    SquaredError,
+    Tanh,
+    check_gradients,
+)
+from xpnet.nn.layers import Context
+
+DENSE = Network([Dense(5), Tanh(), Dropout(0.3), Dense(4, bias=False), GELU(), Dense(3)], (6,))
+IMAGES = Network(
+    [Conv2D(3, 3, padding=1), BatchNorm(), LeakyReLU(0.1), MaxPool2D(2), Dropout(0.2), Flatten(), Dense(4)],
+    (5, 6, 2),
+)
+
+
+@pytest.mark.parametrize("loss", [SquaredError(), SoftmaxCrossEntropy(0.1)], ids=str)
+@pytest.mark.parametrize("network", [DENSE, IMAGES], ids=["dense", "images"])
+def test_gradients_of_whole_networks(backend, network, loss):
+    rng = np.random.default_rng(0)
+    images = rng.normal(size=(3, *network.input_shape))
+    errors = check_gradients(network, loss, images, np.asarray([0, 2, 1]), backend=backend, seed=4)
+    assert set(errors) == {f"layers.{s.layer}.{s.name}" for s in network.slots}
+    assert max(errors.values()) < 1e-6, errors
+
+
+def test_a_wrong_gradient_is_found():
+    from xpnet.training.recipes import TutorialReLU
+
+    network = Network([Dense(8), TutorialReLU(), Dense(3)], (4,))
+    images = np.random.default_rng(0).normal(size=(5, 4))
+    errors = check_gradients(network, SquaredError(), images, np.asarray([0, 1, 2, 0, 1]))
+    assert errors["layers.0.weight"] > 1e-2
+    assert errors["layers.2.weight"] < 1e-6
+
+
+def test_forward_equals_torch():
+    torch = pytest.importorskip("torch")
+    network = Network([Dense(7), ReLU(), Dense(5), Sigmoid(), Dense(3)], (4,))
+    theta, state = network.init(np.random.default_rng(0))
+    params = network.unflatten(theta, np)
+    theirs = torch.nn.Sequential(
+        torch.nn.Linear(4, 7),
+        torch.nn.ReLU(),
+        torch.nn.Linear(7, 5),
+        torch.nn.Sigmoid(),
+        torch.nn.Linear(5, 3),
+    ).double()
+    with torch.no_grad():
+        for i in (0, 2, 4):
+            theirs[i].weight.copy_(torch.tensor(params[i]["weight"].T))
+            theirs[i].bias.copy_(torch.tensor(params[i]["bias"]))
+    x = np.random.default_rng(1).normal(size=(6, 4))
+    y, caches = network.forward(theta, state, x, Context(np, training=True))
+    torch.nn.functional.cross_entropy(
+        theirs(torch.tensor(x)), torch.tensor([0, 1, 2, 0, 1, 2]), reduction="sum"
+    ).backward()
+    np.testing.assert_allclose(y, theirs(torch.tensor(x)).detach().numpy(), rtol=1e-12)
+    loss = SoftmaxCrossEntropy()
+    _, cache = loss.forward(y, loss.targets(np.arange(6) % 3, 3), xp=np)
+    gradient, dx = network.backward(theta, caches, loss.backward(cache, xp=np), Context(np, training=True))
+    assert dx is None
+    for i, grads in enumerate(network.unflatten(gradient, np)):
+        if grads:
+            np.testing.assert_allclose(grads["weight"], theirs[i].weight.grad.numpy().T, rtol=1e-9, atol=1e-12)
+            np.testing.assert_allclose(grads["bias"], theirs[i].bias.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_flatten_undoes_unflatten(backend):
+    theta = backend.asarray(np.arange(float(IMAGES.size)))
+    again = IMAGES.flatten(IMAGES.unflatten(theta, backend.xp), backend.xp)
+    np.testing.assert_array_equal(backend.to_numpy(again), np.arange(float(IMAGES.size)))
+
+
+def test_summary_counts():
+    assert IMAGES.output_shape == (4,)
+    assert IMAGES.size == 3 * 3 * 3 * 2 + 3 + 3 + 3 + (2 * 3 * 3) * 4 + 4
+    text = IMAGES.summary()
+    assert "Conv2D(3, 3, padding=1)" in text
+    assert text.splitlines()[-1].split() == ["total", "139"]
+
+
+@pytest.mark.parametrize("network", [DENSE, IMAGES], ids=["dense", "images"])
+def test_prediction_returns_the_callers_kind_of_array(backend, network):
+    theta, state = network.init(np.random.default_rng(0))
+    bound = network.bind(theta, state, xpnet.get_backend("numpy"), "float64")
+    images = np.random.default_rng(1).integers(0, 256, size=(7, *network.input_shape)).astype(np.uint8)
+    expected = np.argmax(bound.logits(images), axis=1)
+    labels = bound.predict(backend.asarray(images))
+    assert xpnet.backends.backend_of(labels).library == backend.library
+    np.testing.assert_array_equal(backend.to_numpy(labels), expected)
+    np.testing.assert_allclose(bound.logits(images), bound.logits(images / 255.0), rtol=1e-10)
+    np.testing.assert_allclose(bound.predict_proba(images).sum(axis=1), 1.0)
+
+
+@pytest.mark.parametrize(
+    "distort",
+    [
+        lambda a: np.asfortranarray(a),
+        lambda a: np.repeat(a, 2, axis=0)[::2],
+        lambda a: a.astype(">f8"),
+        lambda a: a.tolist(),
+    ],
+    ids=["fortran", "strided", "big-endian", "list"],
+)
+def test_prediction_takes_any_layout(distort):
+    theta, state = DENSE.init(np.random.default_rng(0))
+    bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"), "float64")
+    images = np.random.default_rng(1).normal(size=(5, 6))
+    images.flags.writeable = False
+    np.testing.assert_array_equal(bound.predict(distort(images)), bound.predict(images))
+
+
+def test_prediction_of_half_precision_and_of_nothing():
+    theta, state = DENSE.init(np.random.default_rng(0))
+    bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"))
+    assert bound.predict(np.ones((2, 6), np.float16)).shape == (2,)
+    assert bound.predict(np.empty((0, 6))).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("images", "error", "words"),
+    [
+        (np.zeros((2, 5)), ShapeError, r"\(2, 5\)"),
+        (np.zeros(6), ShapeError, r"\(6,\)"),
+        (np.full((1, 6), np.nan), ValueError, "NaN"),
+        (np.zeros((1, 6), complex), TypeError, "complex"),
+        (np.full((1, 6), "a"), TypeError, "real numbers"),
+    ],
+)
+def test_bad_images_are_refused(images, error, words):
+    theta, state = DENSE.init(np.random.default_rng(0))
+    bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"))
+    with pytest.raises(error, match=words):
+        bound.predict(images)
+
+
+def test_a_network_without_weights_says_so():
+    with pytest.raises(ValueError, match="no weights yet"):
+        DENSE.predict(np.zeros((1, 6)))
+
+
+@pytest.mark.parametrize(
+    ("layers", "shape", "error", "words"),
+    [
+        ([], (4,), ValueError, "at least one layer"),
+        ([Dense(3), Conv2D(2, 3)], (4,), ShapeError, "layer 1: Conv2D takes images"),
+        ([Conv2D(2, 3), Dense(3)], (8, 8), ShapeError, r"layer 1: Dense\(3\) .* Flatten"),
+        ([Conv2D(2, 9)], (8, 8), ShapeError, "layer 0: Conv2D .* does not fit"),
+        ([ReLU], (4,), TypeError, "must be called"),
+        ([Dense(2)], 4, TypeError, "input_shape=4"),
+        ([Dense(2)], (0,), ShapeError, "input_shape"),
+    ],
+)
+def test_layers_that_do_not_fit_are_refused_when_the_network_is_built(layers, shape, error, words):
+    with pytest.raises(error, match=words):
+        Network(layers, shape)
+
+
+def test_a_description_builds_the_same_network():
+    network = Network(
+        [Conv2D(2, (3, 1), stride=(1, 2), init_weight=xpnet.GlorotUniform()), Flatten(), Dense(2)], (4, 6), 16.0
+    )
+    again = Network.from_config(network.to_config())
+    assert again.layers == network.layers
+    assert (again.input_shape, again.pixel_max) == ((4, 6, 1), 16.0)
+    with pytest.raises(ValueError, match="'Nonsense' is not a known Layer"):
+        Network.from_config({"layers": [{"class": "Nonsense"}], "input_shape": [2], "pixel_max": 1.0})

@@ -1,0 +1,122 @@
+"""The step: sums over batches, halves that add up, and blocks that equal single samples."""
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import SGD, Adam, BatchNorm, Dense, Dropout, Network, ReLU, SoftmaxCrossEntropy, SquaredError
+from xpnet.training.per_sample import BlockTrainer, works_in_blocks
+from xpnet.training.step import Sums, Trainer, device_data, gradients, move_batches, reduce_sums, split_batches, update
+
+NETWORK = Network([Dense(7), ReLU(), Dropout(0.5), Dense(3)], (6,))
+
+
+def setting(backend, network=NETWORK, optimizer=None, n=23, dtype="float64", loss=None):
+    rng = np.random.default_rng(0)
+    trainer = Trainer(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(0.01), backend, dtype)
+    theta, state = network.init(rng)
+    theta = backend.asarray(theta, dtype)
+    state = [{k: backend.asarray(v, dtype) for k, v in layer.items()} for layer in state]
+    progress = trainer.start(theta, trainer.optimizer.init(theta, xp=backend.xp), state)
+    images = rng.integers(0, 256, (n, *network.input_shape)).astype(np.uint8)
+    data = device_data(trainer, images, rng.integers(0, 3, n), 3)
+    rows = {"index": rng.permutation(n).astype(np.int32)}
+    rows |= {f"noise.{i}": z for i, z in enumerate(network.noise(rng, n)) if z is not None}
+    return trainer, progress, data, rows
+
+
+def test_two_halves_add_up_to_the_whole_batch(backend):
+    trainer, progress, data, rows = setting(backend)
+
+    def sums(part):
+        return gradients(trainer, progress.theta, progress.state, move_batches(trainer, part), data)[0]
+
+    whole = sums(rows)
+    a, b = sums({k: v[:9] for k, v in rows.items()}), sums({k: v[9:] for k, v in rows.items()})
+    added = Sums(*(x + y for x, y in zip(a, b, strict=True)))
+    host = backend.to_numpy
+    for ours, theirs in zip(added, whole, strict=True):
+        np.testing.assert_allclose(
+            np.asarray(ours if isinstance(ours, float) else host(ours)),
+            theirs if isinstance(theirs, float) else host(theirs),
+            rtol=1e-12,
+            atol=1e-13,
+        )
+    scalars = {k: backend.asarray(v[0]) for k, v in trainer.optimizer.scalars(np.asarray([1]), np.ones(1)).items()}
+    one, _ = update(trainer, progress.theta, progress.moments, whole, scalars)
+    two, _ = update(trainer, progress.theta, progress.moments, added, scalars)
+    np.testing.assert_allclose(host(one), host(two), rtol=1e-9)
+
+
+def test_a_short_last_batch_counts_by_its_size(backend):
+    """23 samples in batches of 5: the epoch's sums are those of single samples."""
+    trainer, progress, data, rows = setting(backend, optimizer=SGD(1e-12))
+    results = []
+    for size in (5, 1, 23, 40):
+        now = progress
+        for part in split_batches(rows, size):
+            part |= {"rate": np.full(len(part["index"]), 1e-12)}
+            now = trainer.run_epoch(now, move_batches(trainer, part), data)
+        results.append((float(backend.to_numpy(now.loss)), float(backend.to_numpy(now.correct))))
+    np.testing.assert_allclose(results, [results[0]] * 4, rtol=1e-8)
+
+
+def test_split_batches_leaves_nothing_out():
+    rows = {"index": np.arange(23), "noise.2": np.arange(46).reshape(23, 2)}
+    full, last = split_batches(rows, 5)
+    assert (full["index"].shape, full["noise.2"].shape) == ((4, 5), (4, 5, 2))
+    assert (last["index"].shape, last["noise.2"].shape) == ((1, 3), (1, 3, 2))
+    np.testing.assert_array_equal(np.concatenate([full["index"].ravel(), last["index"].ravel()]), np.arange(23))
+    assert [len(part["index"]) for part in split_batches(rows, 23)] == [1]
+    assert [part["index"].shape for part in split_batches(rows, 99)] == [(1, 23)]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("loss", [SquaredError(), SoftmaxCrossEntropy()], ids=str)
+def test_blocks_equal_single_samples(backend, bias, loss):
+    network = Network([Dense(7, bias=bias), ReLU(), Dropout(0.5), Dense(5), ReLU(), Dense(3)], (6,))
+    trainer, progress, data, rows = setting(backend, network, SGD(0.05), loss=loss)
+    assert works_in_blocks(trainer, 1)
+    rows["rate"] = np.linspace(0.05, 0.01, 23)
+    plain = blocks = progress
+    for part in split_batches(rows, 1):
+        part["rate"] = part["rate"][:, 0]
+        plain = trainer.run_epoch(plain, move_batches(trainer, part), data)
+    for part in split_batches(rows, 6):
+        blocks = BlockTrainer.of(trainer).run_epoch(blocks, move_batches(trainer, part), data)
+    host = backend.to_numpy
+    np.testing.assert_allclose(host(blocks.theta), host(plain.theta), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(float(host(blocks.loss)), float(host(plain.loss)), rtol=1e-12)
+    assert float(host(blocks.correct)) == float(host(plain.correct))
+    assert np.max(np.abs(host(plain.theta) - host(progress.theta))) > 1e-3
+
+
+def test_blocks_are_only_taken_where_they_are_exact():
+    numpy = xpnet.get_backend("numpy")
+
+    def taken(network, optimizer, size):
+        return works_in_blocks(Trainer(network, SquaredError(), optimizer, numpy, "float64"), size)
+
+    assert taken(NETWORK, SGD(0.1), 1)
+    assert not taken(NETWORK, SGD(0.1), 2)
+    assert not taken(NETWORK, SGD(0.1, momentum=0.9), 1)
+    assert not taken(NETWORK, SGD(0.1, weight_decay=0.1), 1)
+    assert not taken(NETWORK, Adam(0.1), 1)
+    assert not taken(Network([Dense(3)], (6,)), SGD(0.1), 1)
+    assert not taken(Network([ReLU(), Dense(3)], (6,)), SGD(0.1), 1)
+    assert not taken(Network([Dense(4), BatchNorm(), Dense(3)], (6,)), SGD(0.1), 1)
+
+
+def test_one_message_carries_all_sums(backend):
+    messages = []
+
+    def twice(array):
+        messages.append(tuple(array.shape))
+        return array + array
+
+    sums = Sums(*(backend.asarray(np.asarray(v)) for v in (np.arange(4.0), 2.0, 3.0)), 5.0)
+    doubled = reduce_sums(sums, twice, backend.xp)
+    assert messages == [(7,)]
+    assert backend.to_numpy(doubled.gradient).tolist() == [0.0, 2.0, 4.0, 6.0]
+    assert [float(backend.to_numpy(v)) for v in doubled[1:]] == [4.0, 6.0, 10.0]
+    assert reduce_sums(sums, None, backend.xp) is sums
