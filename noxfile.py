@@ -50,17 +50,17 @@ def coverage_file(session: nox.Session, name: str) -> dict[str, str]:
 @nox.session
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session: nox.Session, backend: str) -> None:
-    """Run the tests on one backend; in the session of NumPy also those that need no backend."""
+    """Run the tests on one backend; in NumPy's session also those that need no backend, and the doctests."""
     # What other libraries compute is compared in the session that also runs the tests that need no backend.
     reference = [*group("reference"), *BACKENDS["torch"]] if backend == "numpy" else []
     install(session, ".", *group("test"), *BACKENDS[backend], *reference)
     session.run(
         "pytest",
         f"--backends={SPECS.get(backend, backend)}",
-        *([] if backend == "numpy" else ["--only-backends"]),
+        *(["--doctest-modules"] if backend == "numpy" else ["--only-backends"]),
         # One session alone need not cover everything: the session `coverage` judges the sum.
         *(["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if backend in MEASURED else []),
-        *session.posargs,
+        *(session.posargs or (["tests", "--pyargs", "xpnet"] if backend == "numpy" else [])),
         env=ENVIRONMENT | coverage_file(session, backend),
     )
 
