@@ -13,8 +13,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data import download
-from xpnet.data.download import DataError, DownloadError
+from xpnet.data import cache, download
+from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
+from xpnet.data.download import DataError
 from xpnet.data.idx import decode_idx
 
 MNIST_FILES = {
@@ -49,15 +50,17 @@ class Dataset:
     name : str
         What plots and records call it.
     train_images : array, shape (n, height, width), (n, height, width, channels) or (n, features)
-        Unsigned integers from 0 to ``pixel_max``; or floats, which are taken as they are.
+        Integers from 0 to ``pixel_max``; or floats, which are taken as they are. On the host, in any memory layout
+        and byte order: they are kept C-ordered and native, integers as uint8 or, where ``pixel_max`` is above 255,
+        as int32. What needs no change is not copied.
     train_labels : array of integers, shape (n,)
-        From 0 to ``classes - 1``.
+        From 0 to ``classes - 1``; kept as int64.
     test_images, test_labels : array
         Likewise; only the number of samples may differ.
     classes : int
         The number of classes, at least 2.
     pixel_max : float
-        The brightest pixel there may be.
+        The brightest pixel there may be, below 2**31.
 
     Raises
     ------
@@ -77,13 +80,11 @@ class Dataset:
         """Check that all fits together."""
         if not isinstance(self.name, str) or not self.name:
             raise DataError(f"name={self.name!r}: must be a word to call the dataset by")
-        if isinstance(self.classes, bool) or not isinstance(self.classes, int) or self.classes < 2:
-            raise DataError(f"classes={self.classes!r}: must be an integer of at least 2")
-        if not (np.isfinite(self.pixel_max) and self.pixel_max > 0):
-            raise DataError(f"pixel_max={self.pixel_max!r}: must be a finite number above 0")
+        object.__setattr__(self, "classes", check_classes(self.classes))
+        object.__setattr__(self, "pixel_max", check_pixel_max(self.pixel_max))
         for part in ("train", "test"):
-            images = _check_images(f"{part}_images", getattr(self, f"{part}_images"), self.pixel_max)
-            labels = _check_labels(f"{part}_labels", getattr(self, f"{part}_labels"), self.classes)
+            images = check_images(f"{part}_images", getattr(self, f"{part}_images"), self.pixel_max)
+            labels = check_labels(f"{part}_labels", getattr(self, f"{part}_labels"), self.classes)
             if len(images) != len(labels):
                 raise DataError(f"{part}_labels: {len(labels)} labels for {len(images)} images")
             object.__setattr__(self, f"{part}_images", images)
@@ -208,9 +209,9 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     ----------
     LeCun, Cortes and Burges, *The MNIST database of handwritten digits*, 1998.
     """
-    folder = fetch_mnist(data_dir)
+    folder = mnist_folder(data_dir)
     train_images, train_labels, test_images, test_labels = (
-        decode_idx((folder / name).read_bytes(), name=str(folder / name)) for name in MNIST_FILES
+        decode_idx(contents, name=str(folder / name)) for name, contents in cache.obtain(folder, MNIST_FILES).items()
     )
     return Dataset("mnist", train_images, train_labels, test_images, test_labels)
 
@@ -236,28 +237,7 @@ def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
         If a file cannot be had.
     """
     folder = mnist_folder(data_dir)
-    for name, (size, digest) in MNIST_FILES.items():
-        path = folder / name
-        if path.is_file() and download.sha256(path) == digest:
-            continue
-        if download.offline():
-            state = "damaged" if path.exists() else "not there"
-            raise DownloadError(
-                f"{path} is {state}, and XPNET_OFFLINE is set. Unset it, put the file there, name a folder that "
-                "has it with data_dir or XPNET_DATA_DIR, or train on the bundled digits with dataset='digits'."
-            )
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            if path.exists():
-                set_aside = path.with_name(name + ".bad")
-                os.replace(path, set_aside)
-                warnings.warn(f"{path} was damaged: kept as {set_aside}, fetched anew", stacklevel=2)
-            download.fetch(folder, name, digest, size)
-        except OSError as error:
-            raise DataError(
-                f"cannot write {path}: {error.strerror}. Name a folder that can be written to with data_dir or "
-                "XPNET_DATA_DIR."
-            ) from error
+    cache.obtain(folder, MNIST_FILES)
     return folder
 
 
@@ -274,18 +254,14 @@ def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
 def _default_dataset(data_dir: str | os.PathLike[str] | None) -> Dataset:
     folder = mnist_folder(data_dir)
     try:
-        if all((folder / name).is_file() for name in MNIST_FILES):
+        # Asked first, since it answers soon: a download that insists waits for longer.
+        why = None if cache.complete(folder, MNIST_FILES) else _why_no_download()
+        if why is None:
             return load_mnist(data_dir)
-        if download.offline():
-            why = "XPNET_OFFLINE is set"
-        elif download.any_mirror_answers("t10k-labels-idx1-ubyte.gz"):
-            return load_mnist(data_dir)
-        else:
-            why = "no mirror answers"
     except DataError as error:
         why = str(error)
     warnings.warn(
-        f"MNIST is not in {folder} and cannot be downloaded ({why}): training on the bundled digits instead. "
+        f"MNIST is not complete in {folder} and cannot be downloaded ({why}): using the bundled digits instead. "
         "dataset='mnist' insists on MNIST, dataset='digits' on the digits without this warning.",
         UserWarning,
         stacklevel=3,
@@ -293,35 +269,9 @@ def _default_dataset(data_dir: str | os.PathLike[str] | None) -> Dataset:
     return load_digits()
 
 
-def _check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
-    array = np.asarray(images)
-    if array.dtype.kind not in "uif":
-        raise DataError(f"{argument}: dtype {array.dtype}; must be unsigned integers or floats")
-    if not 2 <= array.ndim <= 4 or array.size == 0:
-        raise DataError(
-            f"{argument}: shape {array.shape}; must be (n, height, width), (n, height, width, channels) or "
-            "(n, features), none of them 0"
-        )
-    if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(f"{argument}: hold NaN or infinity")
-        return array
-    if array.min() < 0 or array.max() > pixel_max:
-        raise DataError(
-            f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max}"
-        )
-    # The fewest bytes that hold them: they stay integers on the device too.
-    return array.astype(np.uint8 if pixel_max <= 255 else np.uint16) if array.dtype != np.uint8 else array
-
-
-def _check_labels(argument: str, labels: Any, classes: int) -> NDArray[Any]:
-    array = np.asarray(labels)
-    if array.ndim != 1 or array.dtype.kind not in "ui":
-        raise DataError(
-            f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers"
-        )
-    if array.size and (array.min() < 0 or array.max() >= classes):
-        raise DataError(
-            f"{argument}: from {array.min()} to {array.max()}; must be from 0 to {classes - 1} (classes={classes})"
-        )
-    return array
+def _why_no_download() -> str | None:
+    if download.offline():
+        return "XPNET_OFFLINE is set"
+    if not download.any_mirror_answers("t10k-labels-idx1-ubyte.gz"):
+        return "no mirror answers"
+    return None

@@ -1,4 +1,4 @@
-"""Fetching MNIST over a network that may do anything.
+"""Fetching files over a network that may do anything.
 
 Every wait has an end and every download a limit. A mirror that fails is followed by the next; only faults that pass
 (time-outs, broken connections, "too many requests", errors inside the server) are tried again. A file takes its
@@ -8,14 +8,20 @@ once.
 
 from __future__ import annotations
 
-import hashlib
+import contextlib
 import os
+import shutil
 import tempfile
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from xpnet.files import write_atomically
+
+T = TypeVar("T")
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -33,6 +39,8 @@ BACK_OFF = 0.5
 """How often a passing fault is tried, and the seconds before the second time, doubled for each further one."""
 
 _PIECE = 1 << 16
+_FOLDER_PREFIX = ".fetch-"
+_STALE_AFTER = 3600.0
 
 
 class DataError(ValueError):
@@ -58,12 +66,6 @@ def offline() -> bool:
     return os.environ.get("XPNET_OFFLINE", "0") not in ("", "0")
 
 
-def sha256(path: Path) -> str:
-    """Return the SHA-256 of a file, in hexadecimal."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def any_mirror_answers(file_name: str) -> bool:
     """Find out within `PROBE_DEADLINE` whether a mirror has a file; all are asked at once.
 
@@ -83,19 +85,25 @@ def any_mirror_answers(file_name: str) -> bool:
     return answered.is_set()
 
 
-def fetch(folder: Path, file_name: str, digest: str, limit: int) -> None:
-    """Fetch a file from the first mirror that has it.
+def fetch(path: Path, size: int, digest: str, bases: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
+    """Fetch a file from the first mirror that has it, and put it in its place.
 
     Parameters
     ----------
-    folder : Path
-        Where it goes; must exist.
-    file_name : str
-        Its name, there and on the mirrors.
+    path : Path
+        Where it goes. The folder must exist, and the mirrors know the file by the same name.
+    size : int
+        Its size in bytes: no more is read.
     digest : str
         Its SHA-256.
-    limit : int
-        Its size in bytes: no more is read.
+    bases : tuple of str
+        The mirrors' addresses.
+
+    Returns
+    -------
+    contents : bytes
+    bases : tuple of str
+        The mirrors in the order to ask them for the next file: those that did not answer come last.
 
     Raises
     ------
@@ -104,70 +112,104 @@ def fetch(folder: Path, file_name: str, digest: str, limit: int) -> None:
     OSError
         If the folder cannot be written to.
     """
+    _sweep(path.parent)
     causes = []
-    for base in mirrors():
+    silent = []
+    for base in bases:
         try:
-            _fetch_from(base + file_name, folder / file_name, digest, limit)
+            contents = _fetch_from(base + path.name, path, size, digest)
         except (DownloadError, PassingFault) as error:
-            causes.append(f"  {base}{file_name}: {error}")
+            causes.append(f"  {_without_password(base)}{path.name}: {error}")
+            silent += [base] if isinstance(error, PassingFault) else []
         else:
-            return
-    raise DownloadError(
-        f"cannot fetch {file_name}:\n" + "\n".join(causes) + f"\nPut the four files into {folder} by hand, "
-        "name a folder that has them with data_dir or XPNET_DATA_DIR, name a mirror with XPNET_MNIST_URL, "
-        "or train on the bundled digits with dataset='digits'."
+            return contents, (*(base for base in bases if base not in silent), *silent)
+    raise DownloadError(f"cannot fetch {path.name}:\n" + "\n".join(causes) + f"\nYou can {ways_out(path.parent)}.")
+
+
+def ways_out(folder: Path) -> str:
+    """Return what a user can do who cannot be given the files."""
+    return (
+        f"put the four files into {folder} by hand, name a folder that has them with data_dir or XPNET_DATA_DIR, "
+        "name a mirror with XPNET_MNIST_URL, or train on the bundled digits with dataset='digits'"
     )
 
 
-def _fetch_from(url: str, target: Path, digest: str, limit: int) -> None:
+def _sweep(folder: Path) -> None:
+    """Remove what downloads that were killed have left, long enough ago that none of them can still be running."""
+    for left in folder.glob(_FOLDER_PREFIX + "*"):
+        with contextlib.suppress(OSError):
+            if time.time() - left.stat().st_mtime > _STALE_AFTER:
+                shutil.rmtree(left)
+
+
+def _fetch_from(url: str, path: Path, size: int, digest: str) -> bytes:
     """Fetch from one mirror, trying again what is worth it."""
-    for attempt in range(ATTEMPTS):
-        if attempt:
-            time.sleep(BACK_OFF * 2 ** (attempt - 1))
+    for attempt in range(ATTEMPTS - 1):
         try:
-            _retrieve(url, target, digest, limit)
-            return
+            return _retrieve(url, path, size, digest)
         except PassingFault:
-            if attempt == ATTEMPTS - 1:
-                raise
+            time.sleep(BACK_OFF * 2**attempt)
+    return _retrieve(url, path, size, digest)
 
 
-def _retrieve(url: str, target: Path, digest: str, limit: int) -> None:
-    """Let pooch download into a folder of its own, check the hash, and move the file to its place."""
+def _retrieve(url: str, path: Path, size: int, digest: str) -> bytes:
+    """Let pooch download into a folder of its own and check the hash; then put the file in its place."""
+    # An abandoned download may still be creating its file when the folder goes.
+    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
+        contents = _within(FILE_DEADLINE, lambda: _pooch_retrieve(url, folder, size, digest))
+        # pooch leaves a file that only its owner can read, and the cache may be shared. So it is written anew.
+        write_atomically(path, contents)
+    return contents
+
+
+def _pooch_retrieve(url: str, folder: str, size: int, digest: str) -> bytes:
     import pooch
 
     pooch.get_logger().setLevel("WARNING")
+    try:
+        path = pooch.retrieve(url, f"sha256:{digest}", fname="file", path=folder, downloader=_bounded(size))
+    except DownloadError:
+        raise
+    except ValueError:
+        raise DownloadError("the file it gives has another SHA-256") from None
+    return Path(path).read_bytes()
 
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as folder:
+
+def _within(seconds: float, work: Callable[[], T]) -> T:
+    """Do something in a thread that nobody waits for longer than that.
+
+    No other limit holds them all: looking up a name, and a server that sends a byte now and then, know no time-out.
+    """
+    results: list[T] = []
+    errors: list[BaseException] = []
+
+    def run() -> None:
         try:
-            path = pooch.retrieve(url, f"sha256:{digest}", fname=target.name, path=folder, downloader=_bounded(limit))
-        except ValueError as error:
-            if "hash" not in str(error):
-                raise
-            raise DownloadError("the file it gives has another SHA-256") from None
-        # pooch leaves the file readable to its owner alone; the cache may be shared.
-        mask = os.umask(0)
-        os.umask(mask)
-        os.chmod(path, 0o666 & ~mask)
-        os.replace(path, target)
+            results.append(work())
+        except BaseException as error:
+            errors.append(error)
+
+    thread = threading.Thread(target=run, daemon=True)
+    thread.start()
+    thread.join(seconds)
+    if results:
+        return results[0]
+    raise errors[0] if errors else DownloadError(f"took more than {seconds:g} s")
 
 
-def _bounded(limit: int) -> Callable[[str, Any, Any], None]:
-    """Return a downloader for pooch that reads at most ``limit`` bytes in at most `FILE_DEADLINE` seconds."""
+def _bounded(size: int) -> Callable[[str, Any, Any], None]:
+    """Return a downloader for pooch that reads no more than ``size`` bytes and a piece."""
 
     def download(url: str, output_file: Any, pooch: Any) -> None:
-        deadline = time.monotonic() + FILE_DEADLINE
+        read = 0
         with _open(url) as response, open(output_file, "wb") as file:
-            size = 0
             for piece in _pieces(response):
-                size += len(piece)
-                if size > limit:
-                    raise DownloadError(f"sends more than the {limit} bytes that the file has")
-                if time.monotonic() > deadline:
-                    raise DownloadError(f"took more than {FILE_DEADLINE:.0f} s")
+                read += len(piece)
+                if read > size:
+                    raise DownloadError(f"sends more than the {size} bytes that the file has")
                 file.write(piece)
-        if size < limit:
-            raise PassingFault(f"sent {size} of {limit} bytes")
+        if read < size:
+            raise DownloadError(f"sends {read} bytes, and the file has {size}")
 
     return download
 
@@ -175,6 +217,7 @@ def _bounded(limit: int) -> Callable[[str, Any, Any], None]:
 def _open(url: str) -> Any:
     """Ask for a file, and sort what may go wrong into what passes and what does not."""
     import requests
+    import urllib3
 
     try:
         # Asked for as it is: a .gz file that is unpacked on the way would not have its hash any more.
@@ -186,12 +229,9 @@ def _open(url: str) -> Any:
         )
     except requests.Timeout as error:
         raise PassingFault("no answer in time") from error
-    except requests.exceptions.SSLError as error:
-        raise DownloadError(f"no secure connection: {_reason(error)}") from error
-    except requests.ConnectionError as error:
-        raise PassingFault(f"no connection: {_reason(error)}") from error
-    except requests.RequestException as error:
-        raise DownloadError(_reason(error)) from error
+    # Addresses that cannot be read leave requests as errors of urllib3 and as plain ones.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
+        raise _fault("no connection", error) from error
     if response.status_code == 200:
         return response
     response.close()
@@ -207,8 +247,10 @@ def _pieces(response: Any) -> Any:
         yield from response.raw.stream(_PIECE, decode_content=False)
     except urllib3.exceptions.TimeoutError as error:
         raise PassingFault("stopped sending in the middle") from error
-    except (urllib3.exceptions.HTTPError, OSError) as error:
+    except urllib3.exceptions.ProtocolError as error:
         raise PassingFault(f"broke off in the middle: {_reason(error)}") from error
+    except (urllib3.exceptions.HTTPError, OSError) as error:
+        raise _fault("broke off in the middle", error) from error
 
 
 def _probe(url: str, answered: threading.Event) -> None:
@@ -219,10 +261,27 @@ def _probe(url: str, answered: threading.Event) -> None:
     answered.set()
 
 
-def _reason(error: BaseException) -> str:
-    """Return the innermost cause, on one line: what wraps it only repeats the address."""
-    while (inner := getattr(error, "reason", None) or (error.args[0] if error.args else None)) is not None:
-        if not isinstance(inner, BaseException):
-            break
+def _fault(what: str, error: BaseException) -> DownloadError | PassingFault:
+    """Sort a fault by its cause: what was cut off or timed out may pass; a refusal or an unknown name will not."""
+    passing = isinstance(_cause(error), TimeoutError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError)
+    return (PassingFault if passing else DownloadError)(f"{what}: {_reason(error)}")
+
+
+def _cause(error: BaseException) -> BaseException:
+    """Return the innermost cause: what wraps it only repeats the address."""
+    while (inner := error.__cause__ or error.__context__) is not None:
         error = inner
-    return f"{type(error).__name__}: {error}".replace("\n", " ")[:200]
+    return error
+
+
+def _reason(error: BaseException) -> str:
+    cause = _cause(error)
+    return " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
+
+
+def _without_password(base: str) -> str:
+    """Return an address as it may be shown: without the name and password of the user."""
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(base)
+        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
+    return base

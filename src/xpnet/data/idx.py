@@ -60,7 +60,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         If it cannot be read.
     """
     with open(path, "rb") as file:
-        return decode_idx(file.read(), name=str(path))
+        return _decode(file, str(path))
 
 
 def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
@@ -87,21 +87,7 @@ def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
     >>> decode_idx(bytes([0, 0, 8, 1, 0, 0, 0, 3, 7, 8, 9])).tolist()
     [7, 8, 9]
     """
-    compressed = data[:2] == _GZIP_MAGIC
-    stream: io.BufferedIOBase = gzip.GzipFile(fileobj=io.BytesIO(data)) if compressed else io.BytesIO(data)
-    try:
-        dtype, shape = _read_header(stream, name)
-        promised = math.prod(shape) * dtype.itemsize
-        body = _read_at_most(stream, promised + 1)
-    except (OSError, EOFError, zlib.error) as error:
-        raise IdxError(f"{name}: damaged gzip data: {error}") from None
-    if len(body) != promised:
-        what = "more" if len(body) > promised else f"only {len(body)}"
-        raise IdxError(
-            f"{name}: the header promises {promised} bytes of data for shape {shape}, but the file has {what}"
-        )
-    array: NDArray[Any] = np.frombuffer(body, dtype).astype(dtype.newbyteorder("=")).reshape(shape)
-    return array
+    return _decode(io.BufferedReader(io.BytesIO(data)), name)
 
 
 def encode_idx(array: NDArray[Any]) -> bytes:
@@ -150,6 +136,29 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
 
+def _decode(file: io.BufferedReader, name: str) -> NDArray[Any]:
+    """Decode a file as it is read: one that is not IDX is refused at its first bytes, however long it is."""
+    compressed = file.peek(2)[:2] == _GZIP_MAGIC
+    stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if compressed else file
+    try:
+        dtype, shape = _read_header(stream, name)
+        promised = math.prod(shape) * dtype.itemsize
+        body = _read_at_most(stream, promised + 1)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise IdxError(f"{name}: damaged gzip data: {error}") from None
+    if len(body) != promised:
+        what = "more" if len(body) > promised else f"only {len(body)}"
+        raise IdxError(
+            f"{name}: the header promises {promised} bytes of data for shape {shape}, but the file has {what}"
+        )
+    try:
+        array: NDArray[Any] = np.frombuffer(body, dtype).reshape(shape)
+    except ValueError as error:
+        # The bytes are all there: it is the dimensions, too many or too long beside a zero, that no array can have.
+        raise IdxError(f"{name}: shape {shape} is more than an array can have: {error}") from None
+    return array.astype(dtype.newbyteorder("="), copy=False)
+
+
 def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:
     magic = stream.read(4)
     if len(magic) < 4:
@@ -165,10 +174,9 @@ def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], t
     return TYPE_CODES[magic[2]], tuple(int(size) for size in np.frombuffer(sizes, ">u4"))
 
 
-def _read_at_most(stream: io.BufferedIOBase, limit: int) -> bytes:
+def _read_at_most(stream: io.BufferedIOBase, limit: int) -> bytearray:
     """Read to the end or to ``limit`` bytes, in pieces: a huge limit costs nothing by itself."""
-    pieces = []
-    while limit and (piece := stream.read(min(limit, _CHUNK))):
-        pieces.append(piece)
-        limit -= len(piece)
-    return b"".join(pieces)
+    body = bytearray()
+    while len(body) < limit and (piece := stream.read(min(limit - len(body), _CHUNK))):
+        body += piece
+    return body

@@ -24,13 +24,18 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     pixel_max : float
         The brightest value there may be.
     dtype : str
-        Of the result.
+        Of the result, float32 or float64.
     xp : module, optional
         The array namespace; by default that of ``images``.
 
     Returns
     -------
     array, the shape of ``images``
+
+    Raises
+    ------
+    ValueError
+        If the dtype is not float32 or float64.
 
     Examples
     --------
@@ -39,7 +44,7 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     [0.0, 0.2, 1.0]
     """
     xp = xp or array_namespace(images)
-    return xp.astype(images, getattr(xp, dtype)) / pixel_max
+    return xp.astype(images, _floating(xp, dtype)) / pixel_max
 
 
 def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Namespace = None) -> Array:
@@ -52,13 +57,19 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     classes : int
         The number of classes.
     dtype : str
-        Of the result.
+        Of the result, float32 or float64.
     xp : module, optional
         The array namespace; by default that of ``labels``.
 
     Returns
     -------
     array, shape (n, classes)
+
+    Raises
+    ------
+    ValueError
+        If the labels are not integers of shape (n,), or the dtype is not float32 or float64. Labels outside the
+        classes do not raise, since to see them would wait for the device: `Dataset` has checked them on the host.
 
     Examples
     --------
@@ -67,8 +78,10 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
     xp = xp or array_namespace(labels)
+    if labels.ndim != 1 or not xp.isdtype(labels.dtype, "integral"):
+        raise ValueError(f"labels: shape {tuple(labels.shape)} of {labels.dtype}; must be (n,) of integers")
     each = xp.arange(classes, dtype=labels.dtype, device=device(labels))
-    return xp.astype(labels[:, None] == each[None, :], getattr(xp, dtype))
+    return xp.astype(labels[:, None] == each[None, :], _floating(xp, dtype))
 
 
 def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -77,7 +90,7 @@ def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[
     Parameters
     ----------
     n : int
-        The number of samples.
+        The number of samples, at least 1.
     fraction : float
         The share to set aside, in [0, 1). It is rounded to whole samples.
     seed : int
@@ -90,10 +103,18 @@ def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[
 
     Raises
     ------
+    TypeError
+        If ``n`` is not an integer or the fraction not a number.
     ValueError
-        If a fraction above 0 leaves nothing on one of the two sides.
+        If they are out of bounds, or a fraction above 0 leaves nothing on one of the two sides.
     """
-    if isinstance(fraction, bool) or not 0.0 <= fraction < 1.0:
+    if isinstance(n, bool) or not isinstance(n, int | np.integer):
+        raise TypeError(f"n={n!r}: must be an integer, the number of samples")
+    if n < 1:
+        raise ValueError(f"n={n}: must be at least 1")
+    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.integer | np.floating):
+        raise TypeError(f"validation_fraction={fraction!r}: must be a number in [0, 1)")
+    if not 0.0 <= fraction < 1.0:
         raise ValueError(f"validation_fraction={fraction!r}: must be in [0, 1)")
     held_out = round(n * fraction)
     if fraction > 0.0 and not 0 < held_out < n:
@@ -101,3 +122,9 @@ def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[
         raise ValueError(f"validation_fraction={fraction!r}: of {n} samples it leaves none to {left}")
     order = generator(seed, "validation split").permutation(n)
     return np.sort(order[held_out:]), np.sort(order[:held_out])
+
+
+def _floating(xp: Namespace, dtype: str) -> Any:
+    if dtype not in ("float32", "float64"):
+        raise ValueError(f"dtype={dtype!r}: must be float32 or float64")
+    return getattr(xp, dtype)

@@ -1,0 +1,74 @@
+"""What a dataset may hold: checked once, at the door, with errors that name the argument."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.download import DataError
+
+
+def check_classes(classes: Any) -> int:
+    """Return the number of classes if it is one."""
+    if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 2:
+        raise DataError(f"classes={classes!r}: must be an integer of at least 2")
+    return int(classes)
+
+
+def check_pixel_max(pixel_max: Any) -> float:
+    """Return the brightest pixel if it may be one."""
+    number = isinstance(pixel_max, int | float | np.integer | np.floating) and not isinstance(pixel_max, bool)
+    # The numbers on the device are int32 at most.
+    if not number or not math.isfinite(pixel_max) or not 0 < pixel_max < 2**31:
+        raise DataError(f"pixel_max={pixel_max!r}: must be a number above 0 and below 2**31")
+    return float(pixel_max)
+
+
+def _on_host(argument: str, values: Any) -> NDArray[Any]:
+    try:
+        array = np.asarray(values)
+    except Exception as error:  # each library has its own
+        raise DataError(f"{argument}: {type(values).__name__} is not an array on the host: {error}") from None
+    return array
+
+
+def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
+    """Return images as they are kept: C-ordered, in the machine's byte order, uint8, int32 or floats."""
+    array = _on_host(argument, images)
+    if array.dtype.kind not in "uif":
+        raise DataError(f"{argument}: dtype {array.dtype}; must be integers or floats")
+    if not 2 <= array.ndim <= 4 or array.size == 0:
+        raise DataError(
+            f"{argument}: shape {array.shape}; must be (n, height, width), (n, height, width, channels) or "
+            "(n, features), none of them 0"
+        )
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"{argument}: NaN or infinity among the values; all must be finite")
+        # Other libraries have neither NumPy's long floats nor a byte order.
+        dtype = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
+    else:
+        if array.min() < 0 or array.max() > pixel_max:
+            raise DataError(
+                f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max:g}"
+            )
+        # The fewest bytes that every library computes with: they stay integers on the device too.
+        dtype = np.dtype(np.uint8 if pixel_max <= 255 else np.int32)
+    return np.ascontiguousarray(array, dtype)
+
+
+def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
+    """Return labels as they are kept: int64."""
+    array = _on_host(argument, labels)
+    if array.ndim != 1 or array.dtype.kind not in "ui":
+        raise DataError(
+            f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers"
+        )
+    if array.size and (array.min() < 0 or array.max() >= classes):
+        raise DataError(
+            f"{argument}: from {array.min()} to {array.max()}; must be from 0 to {classes - 1} (classes={classes})"
+        )
+    return np.ascontiguousarray(array, np.int64)
