@@ -164,8 +164,8 @@ def predict_command(run_dir: Path, images: Path, backend: str | None, dtype: str
     network = load(run_dir, backend=backend, dtype=dtype)
     try:
         array = np.load(images, allow_pickle=False) if images.suffix == ".npy" else read_idx(images)
-    except OSError as error:
-        raise ValueError(f"images={str(images)!r}: cannot be read: {error.strerror or error}") from None
+    except (OSError, ValueError) as error:
+        raise ValueError(f"images={str(images)!r}: cannot be read: {error}") from None
     labels = network.predict(array).tolist()
     if as_json:
         print_json({"run": str(run_dir), "images": str(images), "labels": labels})

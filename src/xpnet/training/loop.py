@@ -361,7 +361,8 @@ def fit(
     Examples
     --------
     >>> from xpnet import Dense, Network, fit, load_dataset
-    >>> run = fit(Network([Dense(10)], input_shape=(64,)), load_dataset("digits"), epochs=3, progress=False)
+    >>> net = Network([Dense(10)], input_shape=(64,))
+    >>> run = fit(net, load_dataset("digits"), epochs=10, batch_size=8, progress=False)
     >>> run.history[-1].test_accuracy > 0.8
     True
     """

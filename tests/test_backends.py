@@ -1,0 +1,200 @@
+"""Backends: opening, refusing with reasons, moving arrays, scanning."""
+
+import importlib.util
+import sys
+import types
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import BackendError, get_backend, list_backends
+from xpnet.backends import backend_of, convolution_lowering, thread_limit
+
+
+def installed(library):
+    return importlib.util.find_spec(library) is not None
+
+
+def usable(library):
+    return {info.name: info.usable for info in list_backends()}[library]
+
+
+def test_arrays_go_to_the_device_and_back(backend):
+    for host in (np.arange(6.0).reshape(2, 3).T, np.arange(12, dtype=">i4")[::2], np.zeros((0, 3)), np.asarray(2.5)):
+        array = backend.asarray(host)
+        np.testing.assert_array_equal(backend.to_numpy(array), host)
+        assert tuple(array.shape) == host.shape
+        assert backend_of(array).library == backend.library
+        assert backend_of(array).device_name == backend.device_name
+
+
+def test_arrays_are_copies(backend):
+    host = np.ones(4)
+    array = backend.asarray(host)
+    host[0] = 5.0
+    back = backend.to_numpy(array)
+    assert back[0] == 1.0
+    back[1] = 7.0
+    assert backend.to_numpy(array)[1] == 1.0
+    frozen = np.ones(3)
+    frozen.flags.writeable = False
+    assert backend.to_numpy(backend.asarray(frozen)).tolist() == [1.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_a_session_has_the_dtype_it_is_asked_for(backend, dtype):
+    with backend.session(dtype):
+        array = backend.asarray([1.0, 2.0], dtype)
+        assert backend.to_numpy(array * 0.1).dtype == dtype
+
+
+def test_scan_runs_steps_in_order_and_stacks_what_they_return(backend):
+    def step(carry, xs):
+        carry = 2.0 * carry + xs["a"]
+        return carry, carry
+
+    xs = {"a": backend.asarray([1.0, 2.0, 3.0]), "b": backend.asarray(np.zeros((3, 2)))}
+    run = backend.compile(lambda start, xs: backend.scan(step, start, xs))
+    carry, outputs = run(backend.asarray(0.0, "float64"), xs)
+    assert float(backend.to_numpy(carry)) == 11.0
+    assert backend.to_numpy(outputs).tolist() == [1.0, 4.0, 11.0]
+    _, nothing = backend.scan(lambda c, x: (c, None), backend.asarray(0.0, "float64"), xs)
+    assert nothing is None
+    backend.synchronize()
+
+
+def test_the_environment_names_the_default(monkeypatch):
+    assert get_backend().spec == "numpy"
+    monkeypatch.setenv("XPNET_BACKEND", "array_api_strict:device1")
+    assert get_backend().device_name == "device1"
+    assert get_backend("numpy").spec == "numpy"
+
+
+def test_a_namespace_module_is_a_backend():
+    import array_api_compat.numpy
+    import array_api_strict
+
+    assert get_backend(np).spec == "numpy"
+    assert get_backend(array_api_compat.numpy).spec == "numpy"
+    assert get_backend(array_api_strict).spec == "array_api_strict"
+    opened = get_backend("numpy")
+    assert get_backend(opened) is opened
+
+
+def test_an_unknown_namespace_trains_through_the_standard_alone(digits):
+    """A library that xpnet has never heard of: array-api-strict under another name."""
+    import array_api_strict
+
+    module = types.ModuleType("somebodys_arrays")
+    module.__dict__.update({name: getattr(array_api_strict, name) for name in array_api_strict.__all__})
+    run = xpnet.train("mlp", dataset=digits, train_samples=60, epochs=1, backend=module, progress=False)
+    assert run.config["backend"] == "somebodys_arrays"
+    with pytest.raises(BackendError, match="not an Array API namespace"):
+        get_backend(types)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ("tpu", "backend='tpu': unknown; there are numpy, cupy, torch, jax, array_api_strict"),
+        ("", "backend='': unknown"),
+        ("numpy:gpu", "NumPy has one device"),
+        ("array_api_strict:moon", "device1"),
+    ],
+)
+def test_unknown_names_are_refused(spec, words):
+    with pytest.raises(BackendError, match=words):
+        get_backend(spec)
+
+
+def test_what_is_no_name_is_refused():
+    with pytest.raises(TypeError, match="backend=3"):
+        get_backend(3)
+
+
+def test_a_missing_library_is_refused_with_what_installs_it(monkeypatch, digits):
+    monkeypatch.setitem(sys.modules, "torch", None)
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
+    with pytest.raises(BackendError, match=r"torch is not installed: pip install 'xpnet\[torch\]'"):
+        xpnet.train(dataset=digits, backend="torch", progress=False)
+    info = {info.name: info for info in list_backends()}["torch"]
+    assert not info.usable
+    assert "xpnet[torch]" in info.reason
+
+
+def test_a_broken_library_is_refused_with_its_own_words(monkeypatch):
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object() if name == "jax" else real(name))
+    monkeypatch.setitem(sys.modules, "jax", None)
+    with pytest.raises(BackendError, match="jax is installed but cannot be imported"):
+        get_backend("jax")
+
+
+@pytest.mark.library
+def test_cupy_without_a_gpu_says_what_the_driver_says():
+    if not installed("cupy"):
+        pytest.skip("CuPy is not installed")
+    if usable("cupy"):
+        pytest.skip("there is a usable GPU")
+    with pytest.raises(BackendError, match=r"finds no usable GPU: cudaError\w+: .*driver"):
+        get_backend("cupy")
+    info = {info.name: info for info in list_backends()}["cupy"]
+    assert info.version
+    assert "cudaError" in info.reason
+
+
+@pytest.mark.library
+def test_torch_without_cuda_says_why():
+    if not installed("torch"):
+        pytest.skip("torch is not installed")
+    if any("cuda" in device for info in list_backends() for device in info.devices):
+        pytest.skip("there is a usable GPU")
+    with pytest.raises(BackendError, match="backend 'torch:cuda': "):
+        get_backend("torch:cuda")
+    with pytest.raises(BackendError, match="backend 'torch:nonsense'"):
+        get_backend("torch:nonsense")
+
+
+@pytest.mark.library
+def test_jax_without_a_gpu_says_why():
+    if not installed("jax"):
+        pytest.skip("JAX is not installed")
+    if any("gpu" in device or "cuda" in device for info in list_backends() for device in info.devices):
+        pytest.skip("there is a usable GPU")
+    with pytest.raises(BackendError, match="backend 'jax:gpu'"):
+        get_backend("jax:gpu")
+    with pytest.raises(BackendError, match="backend 'jax:cpu:99'"):
+        get_backend("jax:cpu:99")
+
+
+def test_every_backend_is_listed_with_a_version_or_a_reason():
+    found = {info.name: info for info in list_backends()}
+    assert list(found) == ["numpy", "cupy", "torch", "jax", "array_api_strict"]
+    assert found["numpy"].version == np.__version__
+    for info in found.values():
+        assert info.usable == (info.reason is None) == bool(info.devices)
+
+
+def test_lists_belong_to_numpy():
+    assert backend_of([1, 2]).spec == "numpy"
+    assert convolution_lowering(np) == "row_shift"
+
+
+def test_threads_are_limited_for_a_while(monkeypatch):
+    from threadpoolctl import threadpool_info
+
+    def threads():
+        return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
+
+    before = threads()
+    with thread_limit(1):
+        assert threads() <= {1}
+    assert threads() == before
+    monkeypatch.setenv("XPNET_THREADS", "1")
+    with thread_limit(None):
+        assert threads() <= {1}
+    for bad in (0, -1, "many"):
+        with pytest.raises(ValueError, match=f"threads={bad!r}"), thread_limit(bad):
+            pass
