@@ -1,0 +1,266 @@
+"""Images and learnt filters, one by one or in a gallery."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from xpnet.plots.canvas import (
+    FAINT,
+    INK,
+    MARGIN,
+    POINTS,
+    SMALL,
+    TEXT,
+    WIDTH,
+    described,
+    new_figure,
+    new_sheet,
+    shorten,
+    write,
+)
+from xpnet.random import generator
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+
+
+def image(image: ArrayLike, label: object = None, *, title: str | None = None) -> Figure:
+    """Draw one image, with its pixels' rows, columns and values.
+
+    Parameters
+    ----------
+    image : array, shape (h, w), (h, w, channels) or (features,)
+        Its pixels.
+    label : int or str, optional
+        What it shows.
+    title : str, optional
+        Such as the dataset's name.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+
+    Raises
+    ------
+    ValueError
+        If it has another number of axes, or no pixels.
+    """
+    pixels = as_pictures(np.asarray(image)[None])
+    low, high = grey_limits(pixels)
+    caption = "" if label is None else f"label {label}"
+    heading = ", ".join(part for part in (title, caption) if part) or "an image"
+    figure = new_figure(heading, 4.6, 4.0)
+    ax = figure.subplots()
+    shown = ax.imshow(pixels[0], cmap="gray", vmin=low, vmax=high)
+    ax.tick_params(labelsize=SMALL, colors=INK)
+    ax.set_xlabel("column", fontsize=TEXT, color=INK)
+    ax.set_ylabel("row", fontsize=TEXT, color=INK)
+    if pixels.ndim == 3:
+        bar = figure.colorbar(shown, ax=ax, shrink=0.9)
+        bar.ax.tick_params(labelsize=SMALL, colors=INK)
+        bar.set_label("pixel value", fontsize=TEXT, color=INK)
+    return described(figure, f"{heading}: {pixels.shape[1]} by {pixels.shape[2]} pixels.")
+
+
+def image_row(
+    images: ArrayLike,
+    labels: ArrayLike,
+    *,
+    count: int = 6,
+    seed: int = 0,
+    title: str = "random images",
+) -> Figure:
+    """Draw a row of images chosen at random, with their labels.
+
+    Parameters
+    ----------
+    images : array, shape (n, h, w), (n, h, w, channels) or (n, features)
+        To choose from.
+    labels : array, shape (n,)
+        What they show.
+    count : int
+        How many to draw; beyond 8 they go on in a second row.
+    seed : int
+        The same seed chooses the same images.
+    title : str
+        Should name the dataset.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        Under each image stand its label and its index.
+
+    Raises
+    ------
+    ValueError
+        If there are not so many images, or not as many labels.
+    """
+    pictures, names = as_pictures(images), np.asarray(labels)
+    n = len(pictures)
+    if names.shape != (n,):
+        raise ValueError(f"labels: its shape is {names.shape}; {n} images need ({n},)")
+    if not 1 <= count <= n:
+        raise ValueError(f"count={count}: must be from 1 to the number of images, {n}")
+    chosen = generator(seed, "pictures").choice(n, count, replace=False)
+    captions = [[(f"label {names[i]}", INK), (f"image {i}", FAINT)] for i in chosen]
+    figure = gallery(pictures[chosen], captions, title=title, columns=min(count, 8), limits=grey_limits(pictures))
+    shown = ", ".join(str(names[i]) for i in chosen)
+    return described(figure, f"{title}: images with the labels {shown}.")
+
+
+def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
+    """Draw what was learnt as pictures: the weights of convolutions, or those into each unit of a dense layer.
+
+    Parameters
+    ----------
+    weights : array, shape (n, h, w)
+        For a dense layer on images, ``weight.T.reshape(-1, h, w)``.
+    title : str
+        Should name the layer, the recipe and the dataset.
+    limit : int
+        Draw at most so many.
+
+    Returns
+    -------
+    matplotlib.figure.Figure
+        On one scale: blue is positive, red negative, white zero.
+
+    Raises
+    ------
+    ValueError
+        If the shape is another, or a weight is not finite, or the limit is below 1.
+    """
+    w = np.asarray(weights, dtype=float)
+    if w.ndim != 3 or not w.size:
+        raise ValueError(f"weights: its shape is {w.shape}; it must be (filters, height, width)")
+    if not np.isfinite(w).all():
+        raise ValueError("weights: some are not finite")
+    if limit < 1:
+        raise ValueError(f"limit={limit}: must be at least 1")
+    shown = min(len(w), limit)
+    note = f"{len(w):,} filters of {w.shape[1]}×{w.shape[2]}" + (f"; the first {limit}" if shown < len(w) else "")
+    largest = float(np.abs(w[:shown]).max()) or 1.0
+    figure = gallery(
+        w[:shown],
+        [],
+        title=title,
+        note=note,
+        columns=_columns(shown),
+        limits=(-largest, largest),
+        cmap="RdBu",
+        bar="weight",
+    )
+    return described(figure, f"{title}. {note}.")
+
+
+def as_pictures(images: ArrayLike) -> NDArray[Any]:
+    """Bring images to (n, h, w) in shades of grey, or (n, h, w, 3) in colours from 0 to 1."""
+    x = np.asarray(images)
+    if x.dtype.kind not in "biuf":
+        raise ValueError(f"images: must hold numbers, not {x.dtype}")
+    if not 2 <= x.ndim <= 4 or not x.size:
+        raise ValueError(
+            f"images: the shape is {x.shape}; it must be (n, h, w), (n, h, w, channels) or (n, features), and not empty"
+        )
+    if x.ndim == 2:
+        side = math.isqrt(x.shape[1])
+        return x.reshape(len(x), side, side) if side * side == x.shape[1] else x[:, None, :]
+    if x.ndim == 3:
+        return x
+    if x.shape[3] == 3:
+        low, high = grey_limits(x)
+        return np.clip((x - low) / (high - low), 0, 1)
+    return x[..., 0] if x.shape[3] == 1 else x.mean(axis=3)
+
+
+def grey_limits(images: NDArray[Any]) -> tuple[float, float]:
+    """Return what to draw as black and as white: zero, or the least value below it, and the greatest."""
+    low, high = min(0.0, float(np.min(images))), float(np.max(images))
+    return (low, high) if high > low else (low, low + 1.0)
+
+
+def gallery(
+    pictures: NDArray[Any],
+    captions: Sequence[Sequence[tuple[str, str]]],
+    *,
+    title: str,
+    limits: tuple[float, float],
+    note: str = "",
+    columns: int | None = None,
+    cmap: str = "gray",
+    bar: str = "",
+) -> Figure:
+    """Lay pictures out on a sheet, row by row, with lines of text in colours under each."""
+    gap, lines = 6.0, max(map(len, captions), default=0)
+    width = POINTS * WIDTH - 2 * MARGIN
+    if columns is None:
+        longest = max((len(text) for caption in captions for text, _ in caption), default=1)
+        columns = min(6, max(3, int(width / (0.54 * SMALL * longest + gap))))
+    if len(pictures) < columns and not captions:
+        columns = max(1, len(pictures))
+    pitch = min(width / columns, 165.0)
+    side = min(pitch - gap, 88.0 if captions else pitch)
+    # A picture keeps its proportions, unless it would become a hair.
+    h, w = pictures.shape[1:3]
+    size = (side * max(min(1.0, w / h), 0.2), side * max(min(1.0, h / w), 0.2))
+    height = size[1] + 1.3 * SMALL * lines + (1.5 * gap if lines else gap)
+    rows = math.ceil(len(pictures) / columns)
+    figure, ax, top = new_sheet(title, note, rows * height + (30 if bar else 0))
+    for i, picture in enumerate(pictures):
+        in_row = min(columns, len(pictures) - i // columns * columns) if rows == 1 else columns
+        x = MARGIN + width / 2 + (i % columns - in_row / 2 + 0.5) * pitch
+        y = top + i // columns * height
+        _place_picture(ax, picture, (x - size[0] / 2, y), size, limits, cmap)
+        for line, (text, colour) in enumerate(captions[i] if captions else ()):
+            write(ax, x, y + size[1] + 3 + 1.3 * SMALL * line, shorten(text, 30), color=colour, va="top")
+    if bar:
+        _colour_bar(figure, ax, bar)
+    return figure
+
+
+def _columns(count: int) -> int:
+    """Return how many pictures to put in a row: a wide sheet, and a full last row if it can be had."""
+    ideal = math.sqrt(2.5 * count)
+    return min(range(4, 11), key=lambda columns: abs(columns - ideal) + 2.0 * (count % columns > 0))
+
+
+def _place_picture(
+    ax: Axes,
+    picture: NDArray[Any],
+    corner: tuple[float, float],
+    size: tuple[float, float],
+    limits: tuple[float, float],
+    cmap: str,
+) -> None:
+    """Draw a picture into the box of the given top left corner and size, with a thin frame."""
+    from matplotlib.patches import Rectangle
+
+    (left, top), (width, height) = corner, size
+    ax.imshow(
+        picture,
+        cmap=cmap,
+        vmin=limits[0],
+        vmax=limits[1],
+        extent=(left, left + width, top + height, top),
+        origin="upper",
+        aspect="auto",
+        interpolation="nearest",
+    )
+    ax.add_patch(Rectangle(corner, width, height, fill=False, ec=FAINT, lw=0.6))
+
+
+def _colour_bar(figure: Figure, ax: Axes, label: str) -> None:
+    """Draw the scale of a gallery's pictures at the foot of the sheet."""
+    height = POINTS * figure.get_figheight()
+    scale = figure.add_axes((0.3, 22 / height, 0.4, 7 / height))
+    bar = figure.colorbar(ax.images[0], cax=scale, orientation="horizontal")
+    bar.ax.tick_params(labelsize=SMALL, colors=INK)
+    low, high = ax.images[0].get_clim()
+    bar.set_ticks([low, 0, high], labels=[f"{low:.2g}", "0", f"{high:.2g}"])
+    bar.ax.set_ylabel(label, fontsize=SMALL, color=INK, rotation=0, ha="right", va="center")
