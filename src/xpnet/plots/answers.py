@@ -13,6 +13,7 @@ from xpnet.plots.canvas import (
     FAINT,
     GREEN,
     INK,
+    PIXELS,
     POINTS,
     RULE,
     SMALL,
@@ -57,6 +58,12 @@ def confusion_matrix(matrix: ArrayLike, *, title: str, class_names: Sequence[str
     ------
     ValueError
         If the matrix is not square, or holds something else than counts, or names do not fit.
+
+    Examples
+    --------
+    >>> from xpnet import plots
+    >>> plots.alt_text(plots.confusion_matrix([[8, 2], [1, 9]], title="mlp on coins", class_names=["heads", "tails"]))
+    'mlp on coins. Confusion matrix of 2 classes: 17 of 20 right, accuracy 0.8500.'
     """
     counts = _checked_counts(matrix)
     k = len(counts)
@@ -101,8 +108,10 @@ def _draw_shares(figure: Figure, ax: Axes, counts: NDArray[Any]) -> None:
     from matplotlib.colors import PowerNorm
 
     # Confusions are a few percent of a row: the square root lifts them out of the white.
-    picture = ax.imshow(_shares(counts), cmap="Blues", norm=PowerNorm(0.5, 0, 1), aspect="equal")
-    bar = figure.colorbar(picture, ax=ax, shrink=0.8, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    norm = PowerNorm(0.5, 0, 1)
+    picture = ax.imshow(_shares(counts), cmap="Blues", norm=norm, **PIXELS)
+    ax.grid(False)
+    bar = figure.colorbar(picture, ax=ax, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
     bar.ax.set_yticklabels(["0", "1%", "5%", "20%", "50%", "100%"])
     bar.ax.tick_params(labelsize=SMALL, colors=INK)
     bar.ax.minorticks_off()
@@ -181,6 +190,14 @@ def mistakes(
     ------
     ValueError
         If the shapes do not fit each other, or there are no images, or the limit is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import plots
+    >>> images = np.random.default_rng(0).random((4, 8, 8))
+    >>> plots.alt_text(plots.mistakes(images, [3, 1, 4, 1], [3, 7, 4, 1], title="mlp on digits"))
+    'mlp on digits. 1 of 4 images misclassified (25.00%).'
     """
     pictures = as_pictures(images)
     true, predicted = np.asarray(true_labels), np.asarray(predicted_labels)

@@ -50,6 +50,13 @@ def training_curves(history: Sequence[Record], *, title: str) -> Figure:
     ------
     ValueError
         If there is no epoch.
+
+    Examples
+    --------
+    >>> from xpnet import Record, plots
+    >>> history = [Record(0, 0.9, 0.7, test_loss=0.8, test_accuracy=0.75), Record(1, 0.5, 0.85)]
+    >>> plots.alt_text(plots.training_curves(history, title="mlp on digits, numpy"))
+    'mlp on digits, numpy. After the last epoch: training loss 0.5000, training accuracy 0.8500.'
     """
     figure = new_figure(title, WIDTH, 3.9)
     panels = figure.subplots(1, 2)
@@ -57,7 +64,7 @@ def training_curves(history: Sequence[Record], *, title: str) -> Figure:
         _draw_sets(ax, history, quantity)
         ax.set_title(quantity, fontsize=TEXT, color=INK, loc="left")
         fit_axes([ax], [history], quantity)
-    legend_of_sets(figure, panels[0])
+    legend_of_sets(figure, *panels)
     _spread_end_labels(figure)
     return described(figure, f"{title}. After the last epoch: {_last_values(history)}.")
 
@@ -81,6 +88,14 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Record]], *, title: str
     ------
     ValueError
         If there is no run, or one without an epoch.
+
+    Examples
+    --------
+    >>> from xpnet import Record, plots
+    >>> runs = {"tutorial": [Record(0, 0.9, 0.7)], "corrected": [Record(0, 0.6, 0.8)]}
+    >>> figure = plots.curves_side_by_side(runs, title="The two slips, before and after")
+    >>> [ax.get_title() for ax in figure.axes[:2]]
+    ['tutorial', 'corrected']
     """
     if not histories:
         raise ValueError("histories={}: there is nothing to draw")
@@ -94,7 +109,7 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Record]], *, title: str
         fit_axes(row, runs, quantity)
     for ax, name in zip(panels[0], histories, strict=True):
         ax.set_title(shorten(name, 32), fontsize=TEXT, color=INK, parse_math=False)
-    legend_of_sets(figure, *panels[0])
+    legend_of_sets(figure, *panels.flat)
     _spread_end_labels(figure)
     last = "; ".join(f"{name}: {_last_values(history)}" for name, history in histories.items())
     return described(figure, f"{title}. After the last epoch: {last}.")
@@ -127,7 +142,7 @@ def fit_axes(panels: Iterable[Axes], runs: Sequence[Sequence[Record]], quantity:
     first, last = min(run[0].epoch for run in runs), max(run[-1].epoch for run in runs)
     margin = 0.03 * (last - first) or 0.5
     panels = list(panels)
-    values = np.concatenate([np.asarray(line.get_ydata()) for ax in panels for line in ax.lines])
+    values = np.asarray([y for ax in panels for line in ax.lines for y in np.asarray(line.get_ydata())])
     values = values[np.isfinite(values)]
     low, high = (values.min(), values.max()) if len(values) else (0.0, 1.0)
     if quantity == "loss":

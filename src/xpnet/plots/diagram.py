@@ -63,6 +63,13 @@ def network_diagram(
     ------
     ValueError
         If there are no layers, or a shape is not one of those.
+
+    Examples
+    --------
+    >>> from xpnet import plots
+    >>> layers = [("Dense(100)", (100,), 6500), ("ReLU()", (100,), 0), ("Dense(10)", (10,), 1010)]
+    >>> plots.alt_text(plots.network_diagram(layers, (64,), title="mlp on digits"))
+    'mlp on digits. A network of 7,510 parameters: input: 64; Dense(100) ReLU(): 100; Dense(10): 10.'
     """
     stages = _stages(layers, input_shape)
     per_row = math.ceil(len(stages) / math.ceil(len(stages) / 5))

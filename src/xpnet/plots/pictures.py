@@ -13,6 +13,7 @@ from xpnet.plots.canvas import (
     FAINT,
     INK,
     MARGIN,
+    PIXELS,
     POINTS,
     SMALL,
     TEXT,
@@ -50,19 +51,29 @@ def image(image: ArrayLike, label: object = None, *, title: str | None = None) -
     ------
     ValueError
         If it has another number of axes, or no pixels.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> data = xpnet.load_dataset("digits")
+    >>> plots.alt_text(plots.image(data.train_images[0], data.train_labels[0], title="digits"))
+    'digits, label 0: 8 by 8 pixels.'
     """
     pixels = as_pictures(np.asarray(image)[None])
     low, high = grey_limits(pixels)
     caption = "" if label is None else f"label {label}"
     heading = ", ".join(part for part in (title, caption) if part) or "an image"
-    figure = new_figure(heading, 4.6, 4.0)
+    _, h, w = pixels.shape[:3]
+    figure = new_figure(heading, 4.6, min(7.0, max(1.8, 0.9 + (3.1 if pixels.ndim == 3 else 3.9) * h / w)))
     ax = figure.subplots()
-    shown = ax.imshow(pixels[0], cmap="gray", vmin=low, vmax=high)
+    shown = ax.imshow(pixels[0], cmap="gray", vmin=low, vmax=high, **PIXELS)
+    ax.grid(False)
     ax.tick_params(labelsize=SMALL, colors=INK)
     ax.set_xlabel("column", fontsize=TEXT, color=INK)
     ax.set_ylabel("row", fontsize=TEXT, color=INK)
     if pixels.ndim == 3:
-        bar = figure.colorbar(shown, ax=ax, shrink=0.9)
+        bar = figure.colorbar(shown, ax=ax, aspect=25)
         bar.ax.tick_params(labelsize=SMALL, colors=INK)
         bar.set_label("pixel value", fontsize=TEXT, color=INK)
     return described(figure, f"{heading}: {pixels.shape[1]} by {pixels.shape[2]} pixels.")
@@ -100,6 +111,15 @@ def image_row(
     ------
     ValueError
         If there are not so many images, or not as many labels.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> from xpnet import plots
+    >>> data = xpnet.load_dataset("digits")
+    >>> figure = plots.image_row(data.train_images, data.train_labels, count=5, seed=1, title="digits")
+    >>> len(figure.axes[0].images)
+    5
     """
     pictures, names = as_pictures(images), np.asarray(labels)
     n = len(pictures)
@@ -135,6 +155,14 @@ def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
     ------
     ValueError
         If the shape is another, or a weight is not finite, or the limit is below 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import plots
+    >>> weight = np.random.default_rng(0).normal(size=(64, 20))  # Of Dense(20) on images of 8 by 8.
+    >>> plots.alt_text(plots.filters(weight.T.reshape(-1, 8, 8), title="first layer"))
+    'first layer. 20 filters of 8×8.'
     """
     w = np.asarray(weights, dtype=float)
     if w.ndim != 3 or not w.size:
@@ -248,9 +276,7 @@ def _place_picture(
         vmin=limits[0],
         vmax=limits[1],
         extent=(left, left + width, top + height, top),
-        origin="upper",
-        aspect="auto",
-        interpolation="nearest",
+        **PIXELS | {"aspect": "auto"},
     )
     ax.add_patch(Rectangle(corner, width, height, fill=False, ec=FAINT, lw=0.6))
 
