@@ -185,10 +185,7 @@ class Loop:
         """Train for one epoch, measure, and note whether it was the best."""
         epoch = snapshot.epoch
         begin = time.perf_counter()
-        before = snapshot.progress
-        progress = self.trainer.start(before.theta, before.moments, before.state)
-        for part in self.epoch_parts(epoch):
-            progress = self.run_epoch(progress, move_batches(self.trainer, part), self.train_data)
+        progress = self.train(snapshot.progress, epoch)
         n = len(self.train_index)
         loss = float(self.backend.to_numpy(progress.loss)) / n
         accuracy = float(self.backend.to_numpy(progress.correct)) / n
@@ -197,6 +194,13 @@ class Loop:
         best = self.plan.stopping.update(snapshot.best, record)
         kept = self.copy(progress) if best.epoch == epoch else snapshot.kept
         return Snapshot(epoch + 1, progress, best, kept, snapshot.history.appended(record))
+
+    def train(self, before: Progress, epoch: int) -> Progress:
+        """Run the steps of an epoch."""
+        progress = self.trainer.start(before.theta, before.moments, before.state)
+        for part in self.epoch_parts(epoch):
+            progress = self.run_epoch(progress, move_batches(self.trainer, part), self.train_data)
+        return progress
 
     def measure(self, progress: Progress) -> dict[str, float]:
         """Return loss and accuracy on the validation set, if there is one, and on the test set."""
