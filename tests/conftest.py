@@ -7,6 +7,9 @@ import pytest
 
 import xpnet
 
+# Programs with libraries of their own to import, not tests: doctest would import them.
+collect_ignore = ["benchmarks"]
+
 DEFAULT = "numpy,array_api_strict,array_api_strict:device1"
 
 
