@@ -163,9 +163,7 @@ def test_shifts_move_images_and_gradients(backend):
         i, j = r - shifts[n, 0], s - shifts[n, 1]
         if 0 <= i < 5 and 0 <= j < 4:
             expected[r, :, s, n] = x[i, :, j, n]
-    np.testing.assert_array_equal(
-        backend.to_numpy(shift_images(backend.asarray(x), backend.asarray(shifts))), expected
-    )
+    np.testing.assert_array_equal(backend.to_numpy(shift_images(backend.asarray(x), backend.asarray(shifts))), expected)
     layer, ctx = RandomShift(3), Context(backend.xp, training=True)
     _, cache = layer.forward({}, backend.asarray(x), ctx, noise=backend.asarray(shifts))
     dy = rng.normal(size=x.shape)

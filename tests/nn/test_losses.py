@@ -31,9 +31,7 @@ def test_cross_entropy_equals_torch(smoothing):
     loss = SoftmaxCrossEntropy(smoothing)
     value, cache = loss.forward(z, loss.targets(labels, 4), xp=np)
     tz = torch.tensor(z, requires_grad=True)
-    expected = torch.nn.functional.cross_entropy(
-        tz, torch.tensor(labels), reduction="sum", label_smoothing=smoothing
-    )
+    expected = torch.nn.functional.cross_entropy(tz, torch.tensor(labels), reduction="sum", label_smoothing=smoothing)
     expected.backward()
     np.testing.assert_allclose(value, expected.item(), rtol=1e-12)
     np.testing.assert_allclose(loss.backward(cache, xp=np), tz.grad.numpy(), rtol=1e-10, atol=1e-14)
@@ -65,7 +63,7 @@ def test_logits_of_any_size_neither_overflow_nor_give_nan(dtype):
 def test_a_label_out_of_range_is_an_error_and_smoothing_is_checked():
     with pytest.raises(IndexError):
         SquaredError().targets(np.asarray([3]), 3)
-    with pytest.raises(ValueError, match="label_smoothing=1.0"):
+    with pytest.raises(ValueError, match=r"label_smoothing=1\.0"):
         SoftmaxCrossEntropy(1.0)
 
 

@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.files import check_writable_directory, sweep_temporaries, write_atomically
+from xpnet.files import check_writable_directory, flush_directory, sweep_temporaries, write_atomically
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -74,21 +74,28 @@ def save_arrays(path: str | os.PathLike[str], arrays: Arrays, meta: Mapping[str,
     path : path-like
         The file.
     arrays : dict of str to array
-        Of any memory layout.
+        Of any memory layout and byte order; numbers of a dtype that safetensors has.
     meta : mapping
         In what JSON can hold.
 
     Raises
     ------
+    TypeError
+        If the format has no such dtype.
     OSError
         If the file cannot be written; an older one under its name stays.
     """
+    from safetensors import SafetensorError
     from safetensors.numpy import save
 
     # safetensors writes the memory of a transposed or strided array as if it were in order.
     ordered = {name: _in_order(array) for name, array in arrays.items()}
     text = json.dumps(meta, sort_keys=True)
-    data = save(ordered, {_META: text, _CHECKSUM: _checksum(ordered, text)})
+    try:
+        data = save(ordered, {_META: text, _CHECKSUM: _checksum(ordered, text)})
+    except SafetensorError as error:
+        dtypes = ", ".join(f"{name}: {array.dtype}" for name, array in ordered.items())
+        raise TypeError(f"{path}: safetensors cannot hold these arrays ({dtypes}): {error}") from None
     write_atomically(path, data)
 
 
@@ -112,24 +119,15 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
     OSError
         If it cannot be read.
     """
-    from safetensors import SafetensorError, deserialize
-    from safetensors.numpy import load
+    from safetensors import SafetensorError
 
     data = Path(path).read_bytes()
     try:
-        header = _header(data)
-        # Looked at first, since only the reader of bytes refuses a header that points outside the file.
-        deserialize(data)  # type: ignore[no-untyped-call]
-        arrays = load(data)
-    except (SafetensorError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
-        raise CheckpointError(f"{path}: not a readable safetensors file: {error}") from None
-    described = header.get("__metadata__")
-    if not isinstance(described, dict) or not {_META, _CHECKSUM} <= described.keys():
-        raise CheckpointError(f"{path}: not written by xpnet, it has no checksum")
-    if _checksum(arrays, described[_META]) != described[_CHECKSUM]:
-        raise CheckpointError(f"{path}: damaged: its checksum does not match its contents")
-    meta = json.loads(described[_META])
-    return arrays, meta
+        return _decode(data)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: holds numbers of dtype {error}, which NumPy has not") from None
+    except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a whole file of arrays: {error}") from None
 
 
 def check_arrays(expected: Mapping[str, tuple[int, ...]], arrays: Arrays, name: str) -> None:
@@ -159,14 +157,25 @@ def _in_order(array: NDArray[Any]) -> NDArray[Any]:
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
 
 
-def _header(data: bytes) -> dict[str, Any]:
+def _decode(data: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """Take a file's bytes apart; what may be wrong with them is told by many exceptions."""
+    from safetensors.numpy import load
+
+    # The reader does not give the metadata.
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("it ends before its header does")
     header = json.loads(data[8 : 8 + length])
-    if not isinstance(header, dict):
-        raise ValueError("its header is no table")
-    return header
+    arrays = load(data)
+    described = header.get("__metadata__") or {}
+    if not {_META, _CHECKSUM} <= described.keys():
+        raise ValueError("it has no checksum, so xpnet did not write it")
+    if _checksum(arrays, described[_META]) != described[_CHECKSUM]:
+        raise ValueError("its checksum does not match its contents")
+    meta = json.loads(described[_META])
+    if not isinstance(meta, dict):
+        raise ValueError("its description is not a table")
+    return arrays, meta
 
 
 def _checksum(arrays: Arrays, text: str) -> str:
@@ -207,35 +216,58 @@ class RunDirectory:
         Raises
         ------
         ValueError
-            If the folder cannot be written to.
+            If the folder, or that of the checkpoints in it, cannot be written to.
         BusyError
             If another run holds the lock.
         """
         from filelock import FileLock, Timeout
 
-        check_writable_directory(self.path)
+        file = self.path / ".lock"
+        held = FileLock(file, timeout=0)
+        # Before the lock nothing is written, not even to try: the run that holds it would sweep that away.
         try:
-            with FileLock(self.path / ".lock", timeout=0):
-                sweep_temporaries(self.path)
-                yield
+            self.path.mkdir(parents=True, exist_ok=True)
+            held.acquire()
         except Timeout:
             raise BusyError(
                 f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
             ) from None
+        except OSError as error:
+            raise ValueError(f"output_dir={str(self.path)!r}: not a folder one can write to: {error}") from None
+        try:
+            check_writable_directory(self.checkpoints)
+            sweep_temporaries(self.path)
+            sweep_temporaries(self.checkpoints)
+            flush_directory(self.path)  # the name of the folder of checkpoints must last as they do
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.checkpoints.rmdir()  # only if nothing came of the run
+            # Before the release: who opened the file earlier finds it unlinked and does not take it for the lock.
+            # Windows removes no open file, and so keeps this one.
+            with contextlib.suppress(OSError):
+                file.unlink()
+            held.release()
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then drop all but the last `KEPT`."""
-        check_writable_directory(self.checkpoints)
-        path = self.checkpoints / f"epoch-{checkpoint.epoch:05d}.safetensors"
-        save_arrays(path, checkpoint.arrays, checkpoint.meta)
-        sweep_temporaries(self.checkpoints)
-        for _, old in self._saved()[KEPT:]:
-            old.unlink(missing_ok=True)
+        """Write a checkpoint, then drop all but the last `KEPT`.
 
-    def clear_checkpoints(self) -> None:
-        """Drop the checkpoints of an earlier run that is not resumed."""
-        for _, path in self._saved():
-            path.unlink(missing_ok=True)
+        Raises
+        ------
+        OSError
+            If it cannot be written; the ones before stay.
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        # Before, not after: what an interrupted write has left takes room.
+        sweep_temporaries(self.checkpoints)
+        path = self.checkpoints / f"epoch-{checkpoint.epoch:05d}.safetensors"
+        save_arrays(path, checkpoint.arrays, {"epoch": checkpoint.epoch, "meta": checkpoint.meta})
+        saved = self._saved()
+        # A later epoch is of a damaged file that was passed over: counted, it would push out a good one.
+        kept = [old for epoch, old in saved if epoch <= checkpoint.epoch][:KEPT]
+        for _, old in saved:
+            if old not in kept:
+                old.unlink(missing_ok=True)
 
     def latest_checkpoint(self) -> Checkpoint | None:
         """Read the newest checkpoint that is whole.
@@ -245,6 +277,11 @@ class RunDirectory:
         Checkpoint or None
             ``None`` when there is not one file.
 
+        Warns
+        -----
+        UserWarning
+            Naming newer ones that are damaged.
+
         Raises
         ------
         CheckpointError
@@ -253,13 +290,13 @@ class RunDirectory:
         causes = []
         for epoch, path in self._saved():
             try:
-                arrays, meta = load_arrays(path)
+                checkpoint = _load_checkpoint(path, epoch)
             except (CheckpointError, OSError) as error:
                 causes.append(str(error))
                 continue
             if causes:
-                warnings.warn(f"{causes[0]}: resuming from {path.name} instead", stacklevel=3)
-            return Checkpoint(epoch, arrays, meta)
+                warnings.warn(f"{'; '.join(causes)}: using {path.name} instead", stacklevel=2)
+            return checkpoint
         if causes:
             raise CheckpointError("no checkpoint can be read: " + "; ".join(causes))
         return None
@@ -267,6 +304,16 @@ class RunDirectory:
     def _saved(self) -> list[tuple[int, Path]]:
         found = [(_NAME.fullmatch(path.name), path) for path in self.checkpoints.glob("epoch-*")]
         return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
+
+
+def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
+    arrays, saved = load_arrays(path)
+    if saved.get("epoch") != epoch or not isinstance(saved.get("meta"), dict):
+        raise CheckpointError(f"{path}: not the checkpoint of epoch {epoch} that its name promises")
+    return Checkpoint(epoch, arrays, saved["meta"])
+
+
+# The configuration of a run ---------------------------------------------------------------------------------------
 
 
 def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: set[str]) -> None:
@@ -284,11 +331,12 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
     ResumeError
         Naming each difference.
     """
-    before, now = _flat(saved), _flat(current)
+    # By way of JSON, since that is where the saved one has been: it knows no tuples.
+    before, now = (_flat(json.loads(json.dumps(config))) for config in (saved, current))
     differences = [
-        f"{name} was {before.get(name, 'not there')!r} and is {now.get(name, 'not there')!r}"
+        f"{name} was {_shown(before, name)} and is {_shown(now, name)}"
         for name in sorted(before.keys() | now.keys())
-        if name.partition(".")[0] not in free and before.get(name) != now.get(name)
+        if name.partition(".")[0] not in free and before.get(name, _ABSENT) != now.get(name, _ABSENT)
     ]
     if differences:
         raise ResumeError(
@@ -297,10 +345,20 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
         )
 
 
-def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+_ABSENT = object()
+
+
+def _shown(flat: Mapping[str, Any], name: str) -> str:
+    return repr(flat[name]) if name in flat else "not there"
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name each setting by its path, such as ``network.layers.0.units``."""
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if isinstance(value, Mapping):
+        if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            value = {str(i): part for i, part in enumerate(value)}
+        if isinstance(value, dict) and value:
             flat |= _flat(value, f"{prefix}{key}.")
         else:
             flat[f"{prefix}{key}"] = value

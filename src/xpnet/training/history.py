@@ -7,7 +7,7 @@ import dataclasses
 import io
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
@@ -47,6 +47,8 @@ class Record:
 
 
 COLUMNS = tuple(field.name for field in dataclasses.fields(Record))
+METRICS = tuple(name for name in COLUMNS if name.endswith(("_loss", "_accuracy")))
+_OPTIONAL = tuple(name for name in METRICS if not name.startswith("train_"))
 
 
 class History(Sequence[Record]):
@@ -109,14 +111,42 @@ class History(Sequence[Record]):
             raise ValueError(f"column {name!r}: unknown; there are {', '.join(COLUMNS)}")
         return [getattr(record, name) for record in self]
 
+    def best(self, metric: str) -> Record:
+        """Return the epoch with the highest accuracy or the lowest loss; the earliest of equals.
+
+        Parameters
+        ----------
+        metric : str
+            A column of losses or accuracies, such as ``"val_accuracy"``.
+
+        Raises
+        ------
+        ValueError
+            If there is no such metric, or it was never measured.
+        """
+        if metric not in METRICS:
+            raise ValueError(f"metric {metric!r}: unknown; there are {', '.join(METRICS)}")
+        sign = -1.0 if metric.endswith("loss") else 1.0
+        values = [(value, record) for value, record in zip(self.column(metric), self, strict=True)]
+        measured = [(sign * value, record) for value, record in values if value is not None and value == value]
+        if not measured:
+            raise ValueError(f"metric {metric!r}: no epoch has measured it")
+        return max(measured, key=lambda pair: pair[0])[1]
+
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the records as dictionaries."""
         return [dataclasses.asdict(record) for record in self]
 
     @classmethod
     def from_dicts(cls, rows: Sequence[dict[str, Any]]) -> History:
-        """Build a history from what `to_dicts` returned."""
-        return cls([Record(**row) for row in rows])
+        """Build a history from what `to_dicts` returned.
+
+        Raises
+        ------
+        ValueError
+            If a row has other columns, or something else than numbers in them.
+        """
+        return cls([_record(row) for row in rows])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
         """Write a CSV file with a row for each epoch; what was not measured stays empty.
@@ -127,7 +157,7 @@ class History(Sequence[Record]):
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in self.to_dicts():
-            writer.writerow("" if row[name] is None else repr(row[name]) for name in COLUMNS)
+            writer.writerow(_cell(name, row[name]) for name in COLUMNS)
         write_atomically(path, text.getvalue().encode())
 
     @classmethod
@@ -139,15 +169,45 @@ class History(Sequence[Record]):
         ValueError
             If the file is something else, naming the line.
         """
-        rows = list(csv.reader(Path(path).read_text(encoding="utf-8").splitlines()))
+        try:
+            text = Path(path).read_bytes().decode()
+            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
+        except (csv.Error, UnicodeDecodeError) as error:
+            raise ValueError(f"{path}: not a history: {error}") from None
         if not rows or tuple(rows[0]) != COLUMNS:
             raise ValueError(f"{path}: not a history: the first line must be {','.join(COLUMNS)}")
         records = []
         for number, row in enumerate(rows[1:], start=2):
             try:
-                values = [None if cell == "" else float(cell) for cell in row]
-                fields: dict[str, Any] = dict(zip(COLUMNS, values, strict=True))
-                records.append(Record(**fields | {"epoch": int(fields["epoch"])}))
-            except (TypeError, ValueError) as error:
+                cells = dict(zip(COLUMNS, row, strict=True))
+                records.append(_record({name: _number(name, cell) for name, cell in cells.items()}))
+            except ValueError as error:
                 raise ValueError(f"{path}, line {number}: {error}") from None
         return cls(records)
+
+
+def _cell(name: str, value: float | None) -> str:
+    if value is None:
+        return ""
+    # NumPy's numbers would be written with their type.
+    return str(int(value)) if name == "epoch" else repr(float(value))
+
+
+def _number(name: str, cell: str) -> float | None:
+    if cell == "":
+        return None
+    try:
+        return int(cell) if name == "epoch" else float(cell)
+    except ValueError:
+        raise ValueError(f"{name}={cell!r}: not a number") from None
+
+
+def _record(row: Mapping[str, Any]) -> Record:
+    if row.keys() != set(COLUMNS):
+        raise ValueError(f"columns {', '.join(map(str, row))}: must be {', '.join(COLUMNS)}")
+    for name, value in row.items():
+        kind = int if name == "epoch" else int | float
+        if (value is None and name in _OPTIONAL) or (isinstance(value, kind) and not isinstance(value, bool)):
+            continue
+        raise ValueError(f"{name}={value!r}: not {'an integer' if name == 'epoch' else 'a number'}")
+    return Record(**row)
