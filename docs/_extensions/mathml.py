@@ -5,9 +5,10 @@ often do not. So the part of STIX Two Math that formulas use is cut out of the c
 the pages.
 """
 
-import re
+import itertools
 from importlib import resources
 from pathlib import Path
+from xml.etree import ElementTree
 
 from docutils import nodes
 from docutils.utils.math import MathError
@@ -25,9 +26,12 @@ CHARACTERS = [
     *range(0x1D6FC, 0x1D71C),
 ]
 
-# Between a function's name and what stands behind it, unless that is in brackets, TeX leaves a thin space.
-FUNCTION = re.compile(r"<mo>(&ApplyFunction;|\u2061)</mo>(?!\s*<mo[^>]*>[(\[{])")
-SPACE = r'<mo>\1</mo><mspace width="0.1667em"></mspace>'
+MATHML = "http://www.w3.org/1998/Math/MathML"
+APPLY = "\u2061"
+"""Stands unseen between a function's name and its argument."""
+
+# What \hat, \bar, \tilde and \dot put over a letter.
+ACCENTS = set("\u02c6\u02c9\u02dc\u02d9^~\xaf\u203e")
 
 STYLE = """
 @font-face { font-family: "Formulas"; src: url("formulas.woff") format("woff"); font-display: swap; }
@@ -45,10 +49,33 @@ div.formula mtable.ams-align mtd:nth-child(even) { text-align: left; }
 
 def mathml(node: nodes.Element, as_block: bool) -> str:
     try:
-        return FUNCTION.sub(SPACE, tex2mathml(node.astext(), as_block=as_block))
+        text = tex2mathml(node.astext(), as_block=as_block)
     except (MathError, SyntaxError) as error:
         logger.warning("this formula cannot be turned into MathML: %s: %s", node.astext(), error, location=node)
         return ""
+    root = ElementTree.fromstring(text.replace("&ApplyFunction;", APPLY).replace(f' xmlns="{MATHML}"', ""))
+    for parent in list(root.iter()):
+        lower_indices(parent)
+        space_functions(parent)
+    root.set("xmlns", MATHML)
+    return ElementTree.tostring(root, encoding="unicode", short_empty_elements=False)
+
+
+def lower_indices(parent: ElementTree.Element) -> None:
+    """Put the index of an accented letter behind the letter; docutils puts it below, as if the accent were a limit."""
+    if parent.tag == "munderover" and parent[2].text in ACCENTS:
+        letter, index, accent = list(parent)
+        hat = ElementTree.Element("mover", accent="true")
+        hat.extend([letter, accent])
+        parent.tag = "msub"
+        parent[:] = [hat, index]
+
+
+def space_functions(parent: ElementTree.Element) -> None:
+    """Leave a thin space between a function's name and its argument, as TeX does, unless that is in brackets."""
+    for i, (here, after) in reversed(list(enumerate(itertools.pairwise(parent)))):
+        if here.tag == "mo" and here.text == APPLY and (after.text or "").strip() not in ("(", "[", "{"):
+            parent.insert(i + 1, ElementTree.Element("mspace", width="0.1667em"))
 
 
 def visit_inline(translator, node):
