@@ -1,8 +1,12 @@
 """Sphinx configuration: MyST pages, whose code cells are executed, and a reference out of the docstrings."""
 
 import os
+import sys
+from pathlib import Path
 
 import xpnet
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 # Cells run on the bundled digits and draw to memory; a build opens no connection.
 os.environ["XPNET_OFFLINE"] = "1"
@@ -14,6 +18,8 @@ copyright = "the xpnet developers"
 version = release = xpnet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
+extensions += ["mathml", "source"]  # Our own, beside this file.
+html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 # In docstrings single backticks name an object.

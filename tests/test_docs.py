@@ -2,12 +2,33 @@
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
 import xpnet
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXERCISES = sorted(page.stem for page in (DOCS / "exercises").glob("*.md") if page.stem != "index")
+
+
+class Cell(NamedTuple):
+    """A code cell of a page."""
+
+    tags: set[str]
+    code: str
+
+
+def cells(page):
+    """Read the code cells of a page, without what speaks to IPython."""
+    found = []
+    for head, body in re.findall(
+        r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n|:.*?\n)?)(.*?)^```$", page, re.M | re.S
+    ):
+        tags = re.search(r"tags: \[(.*?)\]", head)
+        code = "\n".join(line for line in body.splitlines() if not line.startswith("%"))
+        found.append(Cell(set(tags[1].split(", ")) if tags else set(), code))
+    return found
 
 
 @pytest.mark.parametrize("name", xpnet.__all__)
@@ -22,3 +43,62 @@ def test_the_citation_names_this_version():
 
 def test_the_changelog_tells_of_this_version():
     assert re.search(rf"^## {re.escape(xpnet.__version__)}\b", (DOCS / "changelog.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_exercises_check_refuses_what_is_given_and_accepts_the_solution(name, capsys):
+    page = cells((DOCS / "exercises" / f"{name}.md").read_text())
+    kinds = [
+        kind for cell in page for kind in ("exercise", "check", "raises-exception", "solution") if kind in cell.tags
+    ]
+    assert kinds == ["exercise", "check", "raises-exception", "solution"]
+    solved = False
+    names = {"__name__": name}
+    for cell in page:
+        code = compile(cell.code, f"{name}.md", "exec", dont_inherit=True)
+        if "raises-exception" in cell.tags:
+            with pytest.raises(AssertionError, match=r"\w"):
+                exec(code, names)
+            assert "All right." not in capsys.readouterr().out
+            continue
+        exec(code, names)
+        if "solution" in cell.tags:
+            solved = True
+        elif solved and cell.code.startswith("check("):
+            assert capsys.readouterr().out.endswith("All right.\n")
+            solved = "and checked"
+    assert solved == "and checked"
+
+
+def test_every_exercise_is_listed():
+    index = (DOCS / "exercises" / "index.md").read_text()
+    assert all(f"]({name}.md)" in index and f"\n{name}\n" in index for name in EXERCISES)
+
+
+def tutorials_own_loop(spec):
+    """Run the tutorial, with two epochs, until its loop by hand has answered; return its names."""
+    names = {}
+    for cell in cells((DOCS / "tutorial.md").read_text()):
+        code = cell.code.replace('backend = "numpy"', f"backend = {spec!r}").replace("epochs = 20", "epochs = 2")
+        exec(compile(code, "tutorial.md", "exec", dont_inherit=True), names)
+        if "by_hand" in names:
+            return names
+    raise AssertionError("the tutorial has no loop by hand")
+
+
+def test_the_tutorials_own_loop_learns_the_same_on_any_library(backend):
+    names = tutorials_own_loop(backend.spec)
+    assert names["opened"].spec == backend.spec
+    # Guessing would be right in 10%.
+    assert names["by_hand"] > 0.5
+    # Rounding may decide an image or two.
+    assert sum(names["answers"] != tutorials_own_loop("numpy")["answers"]) <= 2
+
+
+def test_the_tutorials_figures_of_mnist_are_what_comes_out(mnist):
+    table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", (DOCS / "tutorial.md").read_text(), re.M)
+    assert [row[0] for row in table] == ["tutorial", "corrected"]
+    for recipe, *told in table:
+        last = xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False).history[-1]
+        measured = [last.test_accuracy, last.test_loss, last.train_accuracy]
+        assert [f"{value:.4f}" for value in measured] == told
