@@ -459,7 +459,7 @@ def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     for images in (data.train_images, data.test_images):
         # Both ends: the absolute values would be a copy.
         largest = max(-images.min(), images.max()) if images.dtype.kind == "f" else 0
-        if largest > np.finfo(dtype).max:
+        if float(largest) > float(np.finfo(dtype).max):
             raise ValueError(f"data: the images of {data.name} hold {largest:g}, which is too large for {dtype}")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there is nothing to train")

@@ -198,7 +198,7 @@ def load(
     network, expected = _described(described, sum(array.size for array in arrays.values()), path)
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():
-        if array.size and float(np.max(np.abs(array))) > np.finfo(chosen).max:
+        if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
     return network.bind_named(arrays, opened, chosen)
 
