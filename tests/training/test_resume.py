@@ -40,7 +40,8 @@ from xpnet.training.checkpoint import RunDirectory, load_arrays, save_arrays
 DENSE = Network([Dense(9), ReLU(), Dropout(0.3), Dense(10)], (64,))
 # All that keeps a state or draws: shifts, running statistics, dropout.
 IMAGES = Network(
-    [RandomShift(1), Conv2D(3, 3, padding=1), BatchNorm(), ReLU(), Flatten(), Dropout(0.2), Dense(10)], (8, 8)
+    [RandomShift(1), Conv2D(3, 3, padding=1, bias=False), BatchNorm(), ReLU(), Flatten(), Dropout(0.2), Dense(10)],
+    (8, 8),
 )
 QUIET = {"progress": False}
 
@@ -161,13 +162,14 @@ def test_a_run_that_stopped_early_does_not_go_on(tmp_path, digits):
 
 def test_what_happens_in_a_callback_changes_nothing(backend, digits):
     """Evaluation, other runs, anybody's random numbers: between two epochs all is allowed."""
-    settings = settings_of("AdamW, all") | {"data": digits.first(40), "epochs": 3, "backend": backend}
+    settings = settings_of("momentum, steps") | {"data": digits.first(40), "epochs": 3, "backend": backend}
     undisturbed = fit(**settings)
 
     def disturb(record):
         xpnet.evaluate(undisturbed.network, digits.first(5))
-        fit(DENSE, digits.first(7), epochs=1, seed=record.epoch, backend=backend, **QUIET)
         np.random.random(3)
+        if record.epoch == 1:
+            fit(DENSE, digits.first(7), epochs=1, seed=3, backend=backend, **QUIET)
 
     assert_same(undisturbed, fit(callbacks=[disturb], **settings))
 
