@@ -392,9 +392,10 @@ def fit(
     with ExitStack() as stack:
         stack.enter_context(thread_limit(threads))
         stack.enter_context(opened.session(dtype))
+        # Before the folder: where the parts do not fit together, none is made.
+        loop = Loop(trainer, plan, data)
         if directory is not None:
             stack.enter_context(directory.lock())
-        loop = Loop(trainer, plan, data)
         config = describe_run(loop, data, recipe)
         snapshot = _first_snapshot(loop, directory, resume, config)
         reporter = stack.enter_context(report.Reporter(progress, config, network.size, epochs))
