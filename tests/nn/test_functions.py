@@ -1,5 +1,7 @@
 """What all public functions have in common: shapes, dtypes, devices, layouts, and that nothing is changed in place."""
 
+import dataclasses
+
 import array_api_compat
 import numpy as np
 import pytest
@@ -127,8 +129,7 @@ def check(case, dtype, move, to_numpy):
     return [None if r is None else to_numpy(r) for r in results]
 
 
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-@pytest.mark.parametrize("n", [0, 1, 3])
+@pytest.mark.parametrize(("n", "dtype"), [(0, "float64"), (1, "float64"), (3, "float32")])
 def test_shapes_dtypes_and_devices(backend, dtype, n):
     for case in [*dense_cases(n, 4, 5), *image_cases(n, 2, 3, 5, 6)]:
         ours = check(case, dtype, backend.asarray, backend.to_numpy)
@@ -249,6 +250,24 @@ def test_layers_take_a_batch_of_one(backend, layer, sample):
     )
     assert tuple(y.shape) == batch_shape(layer.output_shape(sample), 1)
     assert np.isfinite(backend.to_numpy(y)).all()
+
+
+PARTS = [
+    *[layer for layer, _ in LAYERS],
+    *[xpnet.Uniform(), xpnet.GlorotUniform(), xpnet.HeUniform()],
+    *[xpnet.SquaredError(), xpnet.SoftmaxCrossEntropy()],
+    *[xpnet.SGD(0.1), xpnet.RMSprop(), xpnet.Adam(), xpnet.AdamW()],
+    *[xpnet.Schedule(), xpnet.StepDecay(), xpnet.Cosine(3), xpnet.WarmUp()],
+]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=str)
+def test_parts_hold_hyperparameters_and_nothing_can_be_hung_on_them(part):
+    for name in (*(field.name for field in dataclasses.fields(part)), "weight"):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, name, 1)
+    assert hash(part) == hash(dataclasses.replace(part))
+    assert part == dataclasses.replace(part)
 
 
 # Data ---------------------------------------------------------------------------------------------------------------
