@@ -232,6 +232,7 @@ def test_weights_that_do_not_say_whose_they_are_are_refused(folder):
         (lambda n: n["layers"][5].update(units=10**30), "numbers"),
         (lambda n: n["layers"][0].update(filters=10**9), "numbers"),
         (lambda n: n.update(input_shape=[10**15]), "images"),
+        (lambda n: n.update(input_shape=[10**9], layers=[n["layers"][1]]), "samples of (1000000000,)"),
         (lambda n: n["layers"][5].update(units=-1), "units=-1"),
         (lambda n: n["layers"][5].update(units="10"), "units='10'"),
         (lambda n: n["layers"][5].update(init_weight={"class": "ReLU"}), "not callable"),

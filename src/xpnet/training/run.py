@@ -222,8 +222,12 @@ class _Limited:
 def _described(config: dict[str, Any], numbers: int, path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
     """Build a network that has as many parameters as there are numbers, and tell the shapes of its arrays."""
     try:
-        network = Network.from_config(config)
-        return network, network.expected_arrays(_Limited(numbers))
+        network, limited = Network.from_config(config), _Limited(numbers)
+        for layer, shape in zip(network.layers, network.shapes, strict=False):
+            # What learns has a number for each channel at the least, and not all of them are drawn.
+            if shape[-1] > numbers and any(layer.init(limited, (1,) * len(shape))):
+                raise MemoryError(f"a layer that learns from samples of {shape}, but the file has {numbers} numbers")
+        return network, network.expected_arrays(limited)
     # What may be wrong with a description is told by many exceptions.
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         what = error.args[0] if error.args else type(error).__name__
