@@ -245,3 +245,17 @@ def test_the_base_of_activations_asks_to_be_filled_in():
         base.apply(np.zeros(1), np)
     with pytest.raises(NotImplementedError):
         base.gradient(np.zeros(1), np.zeros(1), np)
+
+
+def test_the_dense_layer_adds_its_bias(backend):
+    weight, bias = np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([10.0, 20.0])
+    params = {"weight": backend.asarray(weight), "bias": backend.asarray(bias)}
+    y, _ = Dense(2).forward(params, backend.asarray(np.asarray([[1.0, 1.0]])), Context(backend.xp))
+    assert backend.to_numpy(y).tolist() == [[14.0, 26.0]]
+
+
+def test_flatten_leaves_rows_as_they_are():
+    x = np.arange(12.0).reshape(3, 4)
+    y, cache = Flatten().forward({}, x, Context(np))
+    dx, _ = Flatten().backward({}, cache, x, Context(np))
+    assert y.tolist() == dx.tolist() == x.tolist()
