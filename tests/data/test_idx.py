@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import io
 import os
 import struct
 import tracemalloc
@@ -176,6 +177,14 @@ def test_decompression_stops_where_the_header_says():
     bomb = gzip.compress(HEADER + bytes(1 << 26), 9)
     assert len(bomb) < 1 << 17
     assert peak_memory(bomb) < 1 << 22
+
+
+def test_no_byte_is_read_beyond_the_limit():
+    from xpnet.data.idx import _read_at_most
+
+    for limit in (0, 5, (1 << 20) + 5):
+        stream = io.BytesIO(bytes(3 << 20))
+        assert len(_read_at_most(stream, limit)) == stream.tell() == limit
 
 
 @given(st.binary(max_size=200))

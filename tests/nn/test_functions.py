@@ -140,6 +140,14 @@ def test_shapes_dtypes_and_devices(backend, dtype, n):
                 np.testing.assert_allclose(a, b, rtol=rtol, atol=rtol / 10, err_msg=name_of(case))
 
 
+@pytest.mark.parametrize("n", [0, 2])
+def test_both_ways_to_convolve_keep_to_it(monkeypatch, n):
+    for lowering in conv.LOWERINGS:
+        monkeypatch.setattr(conv, "convolution_lowering", lambda xp, chosen=lowering: chosen)
+        for case in image_cases(n, 2, 3, 5, 6):
+            check(case, "float64", np.array, np.asarray)
+
+
 def read_only(host):
     array = host.copy()
     array.flags.writeable = False

@@ -195,7 +195,7 @@ def test_bad_hyperparameters_are_named(make, error, words):
 def test_hyperparameters_at_their_bounds_are_accepted():
     assert Dense(1).output_shape((3,)) == (1,)
     assert Dense(np.int64(2)).output_shape((3,)) == (2,)
-    assert Dropout(0.0).noise(np.random.default_rng(0), (50,), 40).all()
+    assert Dropout(0.0).noise(np.random.default_rng(0), (1000,), 1000).all()
     assert (xpnet.LeakyReLU(0.0).slope, xpnet.LeakyReLU(1.0).slope) == (0.0, 1.0)
     assert Dropout(np.float32(0.5)).rate == 0.5
 
