@@ -102,3 +102,21 @@ def test_the_tutorials_figures_of_mnist_are_what_comes_out(mnist):
         last = xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False).history[-1]
         measured = [last.test_accuracy, last.test_loss, last.train_accuracy]
         assert [f"{value:.4f}" for value in measured] == told
+
+
+def test_every_test_that_a_promise_names_exists():
+    """And is counted as a test: a function of that name in that file."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "promises.md").read_text())
+    assert len(named) > 50
+    assert len(named) == len(set(named))
+    for file, name in named:
+        source = (DOCS.parent / file).read_text()
+        assert name.startswith("test_")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{file}::{name}"
+
+
+def test_every_promise_names_a_test():
+    text = (DOCS / "promises.md").read_text().partition("## What is not promised")[0]
+    promises = re.findall(r"^\*\*(?:.+\n)+\n(.*)", text, re.MULTILINE)
+    assert len(promises) > 15
+    assert all(line.startswith("- `tests/") for line in promises), promises

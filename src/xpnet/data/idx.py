@@ -113,7 +113,7 @@ def encode_idx(array: NDArray[Any]) -> bytes:
     if code is None:
         known = ", ".join(str(dtype.newbyteorder("=")) for dtype in TYPE_CODES.values())
         raise ValueError(f"array of dtype {array.dtype}: IDX holds {known}")
-    if array.ndim > 255 or any(size >= 2**32 for size in array.shape):
+    if any(size >= 2**32 for size in array.shape):  # NumPy itself has fewer than 255 dimensions
         raise ValueError(f"array of shape {array.shape}: IDX holds dimensions below 2**32")
     sizes = np.asarray(array.shape, dtype=">u4").tobytes()
     return bytes([0, 0, code, array.ndim]) + sizes + array.astype(TYPE_CODES[code]).tobytes()

@@ -372,6 +372,7 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         """Check the rate."""
+        require_number("rate", self.rate)
         if not 0.0 <= self.rate < 1.0:
             raise ValueError(f"rate={self.rate!r}: dropout takes a rate in [0, 1)")
 
@@ -442,11 +443,24 @@ def require_positive(name: str, value: float) -> None:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Naming the argument and its value.
     """
-    if isinstance(value, bool) or not (math.isfinite(value) and value > 0):
+    require_number(name, value)
+    if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}={value!r}: must be a finite number above 0")
+
+
+def require_number(name: str, value: Any) -> None:
+    """Refuse what is not a number.
+
+    Raises
+    ------
+    TypeError
+        Naming the argument and its value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
 
 
 def require_size(name: str, value: int) -> None:

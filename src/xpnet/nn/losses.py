@@ -15,7 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Namespace
+from xpnet.nn.layers import Array, Namespace, require_number
 
 
 def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -184,6 +184,7 @@ class SoftmaxCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         """Check the smoothing."""
+        require_number("label_smoothing", self.label_smoothing)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={self.label_smoothing!r}: must be in [0, 1)")
 

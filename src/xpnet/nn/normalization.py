@@ -19,6 +19,7 @@ from xpnet.nn.layers import (
     Random,
     Shape,
     State,
+    require_number,
     require_positive,
 )
 
@@ -206,6 +207,7 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         require_positive("epsilon", self.epsilon)
+        require_number("momentum", self.momentum)
         if not 0.0 < self.momentum <= 1.0:
             raise ValueError(f"momentum={self.momentum!r}: must be in (0, 1]")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Namespace, require_positive, require_size
+from xpnet.nn.layers import Array, Namespace, require_number, require_positive, require_size
 
 HostVector = NDArray[np.float64]
 
@@ -37,6 +37,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         require_positive("learning_rate", self.learning_rate)
+        require_number("weight_decay", self.weight_decay)
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay={self.weight_decay!r}: must be a finite number of at least 0")
 
@@ -366,6 +367,7 @@ class StepDecay(Schedule):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         require_size("every", self.every)
+        require_number("gamma", self.gamma)
         if not 0.0 < self.gamma <= 1.0:
             raise ValueError(f"gamma={self.gamma!r}: must be in (0, 1]")
 
@@ -404,6 +406,7 @@ class Cosine(Schedule):
         """Check the hyperparameters."""
         require_size("epochs", self.epochs)
         _require_fraction("floor", self.floor)
+        require_number("warm_up", self.warm_up)
         if not 0.0 <= self.warm_up < self.epochs:
             raise ValueError(f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}")
         _require_start(self.start)
@@ -452,10 +455,12 @@ class WarmUp(Schedule):
 
 
 def _require_fraction(name: str, value: Any) -> None:
+    require_number(name, value)
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{name}={value!r}: must be in [0, 1)")
 
 
 def _require_start(value: float) -> None:
+    require_number("start", value)
     if not 0.0 < value <= 1.0:
         raise ValueError(f"start={value!r}: must be in (0, 1]")

@@ -12,7 +12,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -298,7 +298,10 @@ class RunDirectory:
                 warnings.warn(f"{'; '.join(causes)}: using {path.name} instead", stacklevel=2)
             return checkpoint
         if causes:
-            raise CheckpointError("no checkpoint can be read: " + "; ".join(causes))
+            raise CheckpointError(
+                f"no checkpoint can be read: {'; '.join(causes)}. "
+                "Move them away to begin anew, or choose another folder."
+            )
         return None
 
     def _saved(self) -> list[tuple[int, Path]]:
@@ -316,7 +319,7 @@ def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
 # The configuration of a run ---------------------------------------------------------------------------------------
 
 
-def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: set[str]) -> None:
+def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: Set[str]) -> None:
     """See that a run is resumed as it was begun.
 
     Parameters
@@ -331,18 +334,23 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
     ResumeError
         Naming each difference.
     """
-    # By way of JSON, since that is where the saved one has been: it knows no tuples.
-    before, now = (_flat(json.loads(json.dumps(config))) for config in (saved, current))
-    differences = [
-        f"{name} was {_shown(before, name)} and is {_shown(now, name)}"
-        for name in sorted(before.keys() | now.keys())
-        if name.partition(".")[0] not in free and before.get(name, _ABSENT) != now.get(name, _ABSENT)
-    ]
-    if differences:
+    found = differences(saved, current, free)
+    if found:
         raise ResumeError(
-            f"resume: the run was begun with other settings: {'; '.join(differences)}. "
+            f"resume: the run was begun with other settings: {'; '.join(found)}. "
             "Resume with the settings that it was begun with, or choose another output_dir."
         )
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str] = frozenset()) -> list[str]:
+    """Name each difference between two configurations, but for the ``free`` names at the top level."""
+    # By way of JSON, since that is where the saved one has been: it knows no tuples.
+    old, new = (_flat(json.loads(json.dumps(config))) for config in (before, now))
+    return [
+        f"{name} was {_shown(old, name)} and is {_shown(new, name)}"
+        for name in sorted(old.keys() | new.keys())
+        if name.partition(".")[0] not in free and old.get(name, _ABSENT) != new.get(name, _ABSENT)
+    ]
 
 
 _ABSENT = object()

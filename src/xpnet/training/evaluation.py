@@ -76,13 +76,23 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
     array, shape (classes, classes)
         Row: the label. Column: the prediction.
 
+    Raises
+    ------
+    ValueError
+        If there are not as many of the one as of the other, or a number is no class.
+
     Examples
     --------
     >>> import numpy as np
     >>> confusion_matrix(np.asarray([0, 0, 1]), np.asarray([0, 1, 1]), 2).tolist()
     [[1, 1], [0, 1]]
     """
-    pairs = labels.astype(np.int64) * classes + predictions
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.shape != labels.shape or values.ndim != 1:
+            raise ValueError(f"{name}: shape {values.shape}; labels and predictions must both be (n,)")
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(f"{name}: from {values.min()} to {values.max()}; must be from 0 to {classes - 1}")
+    pairs = labels.astype(np.int64) * classes + predictions.astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 

@@ -28,9 +28,9 @@ from xpnet.nn.network import Network, to_config
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.training import per_sample, report
-from xpnet.training.checkpoint import Checkpoint, RunDirectory, compare_configs
+from xpnet.training.checkpoint import Checkpoint, CheckpointError, ResumeError, RunDirectory, compare_configs
 from xpnet.training.history import History, Record
-from xpnet.training.run import HISTORY, Run, save_config
+from xpnet.training.run import HISTORY, MODEL, Run, save_config
 from xpnet.training.step import (
     Progress,
     Trainer,
@@ -271,10 +271,15 @@ class Loop:
     def restore(self, checkpoint: Checkpoint) -> Snapshot:
         """Undo `checkpoint`."""
         arrays, meta = checkpoint.arrays, checkpoint.meta
+        layers = self.trainer.network.init_state()
+        shapes = {f"state.{i}.{k}": v.shape for i, layer in enumerate(layers) for k, v in layer.items()}
+        for name, array in arrays.items():
+            expected = shapes.get(name.removeprefix("best."), (self.trainer.network.size,))
+            if array.shape != expected:
+                raise ValueError(f"{name} has shape {array.shape} instead of {expected}")
         moments = {k.removeprefix("moments."): v for k, v in arrays.items() if k.startswith("moments.")}
 
         def state(prefix: str) -> list[dict[str, Any]]:
-            layers = self.trainer.network.init_state()
             return [{k: arrays[f"{prefix}.{i}.{k}"] for k in layer} for i, layer in enumerate(layers)]
 
         history = History.from_dicts(meta["history"])
@@ -379,8 +384,8 @@ def fit(
         EarlyStopping(patience, monitor),
         (SequentialStreams if sequential else Streams)(check_seed(seed)),
     )
-    network = _fitted(network, data)
-    trainer = Trainer(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), opened, check_dtype(dtype))
+    network = _fitted(network, data, check_dtype(dtype))
+    trainer = Trainer(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), opened, dtype)
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
@@ -388,9 +393,10 @@ def fit(
         stack.enter_context(thread_limit(threads))
         stack.enter_context(kept_memory())
         stack.enter_context(opened.session(dtype))
+        # Before the folder: where the parts do not fit together, none is made.
+        loop = Loop(trainer, plan, data)
         if directory is not None:
             stack.enter_context(directory.lock())
-        loop = Loop(trainer, plan, data)
         config = describe_run(loop, data, recipe)
         snapshot = _first_snapshot(loop, directory, resume, config)
         reporter = stack.enter_context(report.Reporter(progress, config, network.size, epochs))
@@ -436,8 +442,8 @@ FREE_TO_CHANGE = {"epochs", "backend", "device", "versions"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 
-def _fitted(network: Network, data: Dataset) -> Network:
-    """Check that a network and a dataset fit, and tell the network how bright pixels are."""
+def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
+    """Check that a network, a dataset and a dtype fit, and tell the network how bright pixels are."""
     if not isinstance(network, Network):
         raise TypeError(f"network={network!r}: must be a Network")
     if not isinstance(data, Dataset):
@@ -452,6 +458,11 @@ def _fitted(network: Network, data: Dataset) -> Network:
             f"network: its output has shape {network.output_shape}, but {data.name} has {data.classes} classes: "
             f"end it with Dense({data.classes})"
         )
+    for images in (data.train_images, data.test_images):
+        # Both ends: the absolute values would be a copy.
+        largest = max(-images.min(), images.max()) if images.dtype.kind == "f" else 0
+        if float(largest) > float(np.finfo(dtype).max):
+            raise ValueError(f"data: the images of {data.name} hold {largest:g}, which is too large for {dtype}")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there is nothing to train")
     return Network(network.layers, network.input_shape, data.pixel_max)
@@ -461,18 +472,27 @@ def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, co
     """Start anew, or from the last checkpoint."""
     if directory is None:
         return loop.start()
+    where = f"output_dir={str(directory.path)!r}"
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
+        if (directory.path / MODEL).exists():
+            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
         save_config(directory.path, config)
         return loop.start()
     if not resume:
         raise ValueError(
-            f"output_dir={str(directory.path)!r}: holds a run already: go on with it by resume=True (--resume), "
-            "or choose another folder"
+            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
-    compare_configs(checkpoint.meta["config"], config, FREE_TO_CHANGE)
+    compare_configs(checkpoint.meta.get("config", {}), config, FREE_TO_CHANGE)
+    done = checkpoint.epoch + 1
+    if done > loop.plan.epochs:
+        raise ResumeError(f"epochs={loop.plan.epochs}: the run in {str(directory.path)!r} has done {done} already")
+    try:
+        snapshot = loop.restore(checkpoint)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(f"{where}: its checkpoints are not of this version of xpnet: {error!r}") from None
     save_config(directory.path, config)
-    return loop.restore(checkpoint)
+    return snapshot
 
 
 def _run_epochs(
