@@ -331,18 +331,23 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
     ResumeError
         Naming each difference.
     """
-    # By way of JSON, since that is where the saved one has been: it knows no tuples.
-    before, now = (_flat(json.loads(json.dumps(config))) for config in (saved, current))
-    differences = [
-        f"{name} was {_shown(before, name)} and is {_shown(now, name)}"
-        for name in sorted(before.keys() | now.keys())
-        if name.partition(".")[0] not in free and before.get(name, _ABSENT) != now.get(name, _ABSENT)
-    ]
+    differences = [f"{name} was {old} and is {new}" for name, old, new in config_differences(saved, current, free)]
     if differences:
         raise ResumeError(
             f"resume: the run was begun with other settings: {'; '.join(differences)}. "
             "Resume with the settings that it was begun with, or choose another output_dir."
         )
+
+
+def config_differences(one: Mapping[str, Any], other: Mapping[str, Any], free: set[str]) -> list[tuple[str, str, str]]:
+    """Return in what two configurations differ: the setting, its value in the one, its value in the other."""
+    # By way of JSON, since that is where a saved one has been: it knows no tuples.
+    a, b = (_flat(json.loads(json.dumps(config))) for config in (one, other))
+    return [
+        (name, _shown(a, name), _shown(b, name))
+        for name in sorted(a.keys() | b.keys())
+        if name.partition(".")[0] not in free and a.get(name, _ABSENT) != b.get(name, _ABSENT)
+    ]
 
 
 _ABSENT = object()
