@@ -97,11 +97,12 @@ def cli() -> None:
 @json_option
 def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, **settings: Any) -> None:
     """Train a network by a recipe."""
+    ranks = get_ranks(settings.pop("distributed"))
     if settings["resume"] and output_dir is None:
         raise ValueError("--resume: needs the --output-dir of the run to go on with")
     check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
     get_backend(settings["backend"])
-    ranks, data_dir = get_ranks(settings.pop("distributed")), settings.pop("data_dir")
+    data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     if output_dir is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")

@@ -334,6 +334,8 @@ def train(
     >>> run.history[-1].test_accuracy > 0.8
     True
     """
+    # First of all, so that a rank that finds an error can end the job.
+    ranks = get_ranks(distributed)
     chosen = check_settings(
         recipe,
         epochs=epochs,
@@ -344,7 +346,6 @@ def train(
         patience=patience,
     )
     # All that can be refused without the data is refused before it is looked for.
-    ranks = get_ranks(distributed)
     opened = ranks.open_backend(backend)
     dtype = check_dtype(dtype or DTYPES.get(recipe, "float32"))
     seed = check_seed(SEEDS.get(recipe, 0) if seed is None else seed)
