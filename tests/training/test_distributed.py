@@ -560,7 +560,8 @@ def test_ctrl_c_finishes_the_epoch_on_all_ranks(tmp_path):
     finally:
         process.kill()
     assert process.returncode != 0
-    assert err.count("finishing this epoch") == 1
+    assert err.count("interrupted") == 1
+    assert err.count("finishing this epoch") <= 1  # not if the other rank has heard of it sooner
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
     # mpiexec does not wait for the last of its processes to be gone.
     lock = RunDirectory(tmp_path / "r").lock

@@ -201,7 +201,7 @@ def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: sli
 
 def _pieces(values: int, factor: int, limit: int | None) -> list[slice]:
     """Cut the columns of a matrix into even pieces, so that no product with it has more multiplications than that."""
-    count = 1 if limit is None else math.ceil(values * factor / limit)
+    count = 1 if limit is None else max(math.ceil(values * factor / limit), 1)
     cuts = [values * i // count for i in range(count + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
 
