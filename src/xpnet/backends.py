@@ -571,8 +571,9 @@ def backend_of(array: Any) -> Backend:
 def convolution_lowering(xp: Namespace) -> str:
     """Say which of the two ways to compute a convolution suits a library.
 
-    CPU libraries do best with products of row-shifted slices, which reuse what is in the cache. CuPy hands batched
-    products of 2-D by 3-D arrays to slower kernels, so there one large product over unrolled patches serves better.
+    NumPy and torch do best with products of row-shifted slices, which reuse what is in a processor's cache: on NumPy
+    in less than half the time. JAX is faster with one large product over unrolled patches, by half, and compiles it
+    sooner. So is CuPy, going by its sources: it hands batched products of 2-D by 3-D arrays to slower kernels.
 
     Parameters
     ----------
@@ -583,7 +584,8 @@ def convolution_lowering(xp: Namespace) -> str:
     -------
     {"row_shift", "im2col"}
     """
-    return "im2col" if array_api_compat.is_cupy_namespace(xp) else "row_shift"
+    unrolled = array_api_compat.is_cupy_namespace(xp) or array_api_compat.is_jax_namespace(xp)
+    return "im2col" if unrolled else "row_shift"
 
 
 def product_limit(xp: Namespace) -> int | None:
