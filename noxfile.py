@@ -6,7 +6,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "coverage", "examples", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "mpi", "coverage", "examples", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -63,6 +63,14 @@ def tests(session: nox.Session, backend: str) -> None:
         *(session.posargs or (["tests", "--pyargs", "xpnet"] if backend == "numpy" else [])),
         env=ENVIRONMENT | coverage_file(session, backend),
     )
+
+
+@nox.session
+def mpi(session: nox.Session) -> None:
+    """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
+    install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
+    where = session.posargs or ["tests/training/test_distributed.py"]
+    session.run("pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi", *where, env=ENVIRONMENT)
 
 
 @nox.session

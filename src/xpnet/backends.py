@@ -19,6 +19,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -30,6 +31,7 @@ from numpy.typing import NDArray
 
 Array = Any
 Namespace = Any
+Buffer = Any
 Step = Callable[[Any, dict[str, Array]], tuple[Any, Array | None]]
 
 DTYPES = ("float32", "float64")
@@ -171,6 +173,39 @@ class Backend:
             outputs.append(output)
         return carry, None if not outputs or outputs[0] is None else self.xp.stack(outputs)
 
+    def stepwise(self) -> Backend:
+        """Return this backend with steps run one by one, by Python, so that they may talk to others in between."""
+        return self
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Turn a function that talks to other processes into one that steps may call.
+
+        Parameters
+        ----------
+        talk : callable
+            Takes a contiguous array and changes it in place.
+        on_device : bool
+            Whether it can take an array of this backend. If not, it is given one on the host.
+
+        Returns
+        -------
+        callable
+            From an array of this backend, which it leaves as it is, to the changed one.
+        """
+
+        def through_host(array: Array) -> Array:
+            host = self.to_numpy(array)
+            talk(host)
+            return host if type(self) is Backend else self.asarray(host)
+
+        def directly(array: Array) -> Array:
+            changed = self.xp.asarray(array, copy=True)
+            self.synchronize()  # the other side knows nothing of what is still to be done on this device
+            talk(changed)
+            return changed
+
+        return directly if on_device else through_host
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked for: clocks are read after this."""
 
@@ -251,6 +286,20 @@ class TorchBackend(Backend):
         context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
         return context
 
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through page-locked memory, which the GPU copies from and to at full speed."""
+        if on_device or self.device.type != "cuda":
+            return super().exchange(talk, on_device)
+        torch = importlib.import_module("torch")
+
+        def through_host(array: Array) -> Array:
+            host = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)
+            host.copy_(array)
+            talk(host.numpy())
+            return host.to(self.device)
+
+        return through_host
+
     def synchronize(self) -> None:
         """Wait for the GPU."""
         if self.device.type == "cuda":
@@ -302,10 +351,27 @@ class JaxBackend(Backend):
         result: tuple[Any, Array | None] = importlib.import_module("jax").lax.scan(step, carry, xs)
         return result
 
+    def stepwise(self) -> Backend:
+        """Compile nothing: a compiled program could call back to the host, but may then wait for itself on a CPU."""
+        return StepwiseJaxBackend(self.spec, self.xp, self.device)
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through the host: JAX lets nobody write to its arrays."""
+        if on_device:
+            raise BackendError("backend 'jax': its arrays cannot be changed in place, so they go through the host")
+        return super().exchange(talk)
+
     def synchronize(self) -> None:
         """Wait for what was dispatched: work on one device is done in order."""
         jax = importlib.import_module("jax")
         jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+
+
+class StepwiseJaxBackend(JaxBackend):
+    """JAX, operation by operation, as the other libraries run."""
+
+    compile = Backend.compile
+    scan = Backend.scan
 
 
 class CupyBackend(Backend):
@@ -363,6 +429,23 @@ class CupyBackend(Backend):
         # A Device object is a context manager that may not be entered twice at once; a fresh one may.
         with type(self.device)(self.device.id):
             yield
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through page-locked memory, which the GPU copies from and to at full speed."""
+        if on_device:
+            return super().exchange(talk, on_device)
+        cupy, cupyx = importlib.import_module("cupy"), importlib.import_module("cupyx")
+
+        def through_host(array: Array) -> Array:
+            host = cupyx.empty_pinned(array.shape, array.dtype)
+            array.get(out=host)
+            talk(host)
+            changed = cupy.empty(array.shape, array.dtype)
+            changed.set(host)
+            self.synchronize()  # the memory goes back to its pool, so the copy must be done
+            return changed
+
+        return through_host
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
@@ -439,6 +522,30 @@ def list_backends() -> list[BackendInfo]:
     list of BackendInfo
     """
     return [_info(cls) for cls in BACKENDS.values()]
+
+
+def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str | ModuleType | Backend | None:
+    """Give each of several processes on a machine a device of its own, as far as there are.
+
+    Parameters
+    ----------
+    backend : str, module or Backend, optional
+        As `get_backend` takes it.
+    number : int
+        The process's number on the machine, from 0 on.
+
+    Returns
+    -------
+    str, module or Backend, optional
+        ``"cupy:3"`` for ``"cupy"`` and ``"torch:cuda:3"`` for ``"torch:cuda"``, if the number is 3, or 7 and there
+        are four GPUs. What names no kind of device that is numbered, or names one of them, stays.
+    """
+    spec = backend if backend is not None else os.environ.get("XPNET_BACKEND") or None
+    cls = BACKENDS.get(spec.partition(":")[0]) if isinstance(spec, str) else None
+    if cls is None or _import_problem(cls):
+        return backend
+    numbered = [device for device in cls.devices() if re.fullmatch(re.escape(str(spec)) + r":\d+", device)]
+    return numbered[number % len(numbered)] if numbered else backend
 
 
 def backend_of(array: Any) -> Backend:

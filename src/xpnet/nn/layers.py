@@ -426,7 +426,7 @@ class Flatten(Layer):
         """Merge all axes but the batch's, and put that first."""
         if len(x.shape) == 2:
             return x, x.shape
-        return ctx.xp.reshape(x, (-1, x.shape[-1])).T, x.shape
+        return ctx.xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])).T, x.shape
 
     def backward(
         self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True

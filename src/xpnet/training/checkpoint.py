@@ -334,7 +334,7 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
     ResumeError
         Naming each difference.
     """
-    found = differences(saved, current, free)
+    found = [f"{name} was {old} and is {new}" for name, old, new in config_differences(saved, current, free)]
     if found:
         raise ResumeError(
             f"resume: the run was begun with other settings: {'; '.join(found)}. "
@@ -342,14 +342,16 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
         )
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str] = frozenset()) -> list[str]:
-    """Name each difference between two configurations, but for the ``free`` names at the top level."""
-    # By way of JSON, since that is where the saved one has been: it knows no tuples.
-    old, new = (_flat(json.loads(json.dumps(config))) for config in (before, now))
+def config_differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], free: Set[str] = frozenset()
+) -> list[tuple[str, str, str]]:
+    """Return in what two configurations differ: the setting, its value in the one, its value in the other."""
+    # By way of JSON, since that is where a saved one has been: it knows no tuples.
+    a, b = (_flat(json.loads(json.dumps(config))) for config in (one, other))
     return [
-        f"{name} was {_shown(old, name)} and is {_shown(new, name)}"
-        for name in sorted(old.keys() | new.keys())
-        if name.partition(".")[0] not in free and old.get(name, _ABSENT) != new.get(name, _ABSENT)
+        (name, _shown(a, name), _shown(b, name))
+        for name in sorted(a.keys() | b.keys())
+        if name.partition(".")[0] not in free and a.get(name, _ABSENT) != b.get(name, _ABSENT)
     ]
 
 

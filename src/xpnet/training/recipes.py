@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, check_dtype, get_backend
+from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.nn.activations import ReLU
 from xpnet.nn.convolution import Conv2D, MaxPool2D, RandomShift
@@ -39,6 +39,7 @@ from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.optimizers import SGD, Adam, Cosine
 from xpnet.random import check_seed
+from xpnet.training.distributed import Ranks, get_ranks
 from xpnet.training.loop import Callback, fit
 from xpnet.training.run import Run
 
@@ -284,6 +285,7 @@ def train(
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    distributed: str | Ranks | None = None,
 ) -> Run:
     """Train a network by a recipe.
 
@@ -314,6 +316,7 @@ def train(
     resume : bool
     progress : bool
     callbacks : sequence of callable
+    distributed : {"mpi", "mpi:device"}, optional
 
     Returns
     -------
@@ -331,6 +334,8 @@ def train(
     >>> run.history[-1].test_accuracy > 0.8
     True
     """
+    # First of all, so that a rank that finds an error can end the job.
+    ranks = get_ranks(distributed)
     chosen = check_settings(
         recipe,
         epochs=epochs,
@@ -341,10 +346,10 @@ def train(
         patience=patience,
     )
     # All that can be refused without the data is refused before it is looked for.
-    opened = get_backend(backend)
+    opened = ranks.open_backend(backend)
     dtype = check_dtype(dtype or DTYPES.get(recipe, "float32"))
     seed = check_seed(SEEDS.get(recipe, 0) if seed is None else seed)
-    data = load_dataset(dataset, data_dir=data_dir)
+    data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     if train_samples is None and recipe in TRAIN_SAMPLES:
         train_samples = min(TRAIN_SAMPLES[recipe], len(data.train_images))
     data = data.first(train_samples)
@@ -361,6 +366,7 @@ def train(
         resume=resume,
         progress=progress,
         callbacks=callbacks,
+        distributed=ranks,
         recipe=recipe,
     )
 

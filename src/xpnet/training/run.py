@@ -18,7 +18,7 @@ from xpnet.backends import Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
-from xpnet.training.checkpoint import CheckpointError, check_arrays, differences, load_arrays, save_arrays
+from xpnet.training.checkpoint import CheckpointError, check_arrays, config_differences, load_arrays, save_arrays
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.history import History
 
@@ -193,7 +193,7 @@ def load(
     described = meta.get("network")
     if not isinstance(described, dict):
         raise CheckpointError(f"{path}: does not say of which network these weights are")
-    if others := differences(described, config["network"]):
+    if others := [f"{name} is {b}, not {a}" for name, a, b in config_differences(described, config["network"])]:
         raise CheckpointError(f"{Path(directory) / CONFIG}: not of the network in {MODEL}: {'; '.join(others)}")
     network, expected = _described(described, sum(array.size for array in arrays.values()), path)
     check_arrays(expected, arrays, str(path))
