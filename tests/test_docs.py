@@ -5,9 +5,11 @@ import importlib
 import re
 from pathlib import Path
 
+import click
 import pytest
 
 import xpnet
+from xpnet.cli import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
 
@@ -44,6 +46,14 @@ def test_every_name_in_the_reference_has_an_example():
         if not examples or (name not in NEED_A_NETWORK and all(doctest.SKIP in e.options for e in examples)):
             without.append(f"{module}.{name}")
     assert not without
+
+
+def test_every_command_is_in_the_reference_and_every_option_says_what_it_does():
+    headings = re.findall(r"^## xpnet (\w+)$", (DOCS / "reference" / "cli.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(cli.commands)
+    for command in cli.commands.values():
+        assert command.help
+        assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
 
 
 def test_the_citation_names_this_version():
