@@ -1,6 +1,7 @@
 """Sphinx configuration: MyST pages, whose code cells are executed, and a reference out of the docstrings."""
 
 import os
+import re
 
 import xpnet
 
@@ -43,5 +44,25 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
 }
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
+
+
+def back_to_the_reference(app, pagename, templatename, context, doctree):
+    """Mend the links from the source back to the reference.
+
+    viewcode takes all names of a module to be listed under one package; here some are listed under `xpnet` and others
+    under the module itself. The page that a link leads to is named after the object, and knows better.
+    """
+    if pagename.startswith("_modules/"):
+        link = re.compile(r'generated/((?:\w+\.)*(\w+))\.html#(?:\w+\.)*?\2((?:\.\w+)*)"')
+        context["body"] = link.sub(r'generated/\1.html#\1\3"', context["body"])
+
+
+def setup(app):
+    app.connect("html-page-context", back_to_the_reference)
