@@ -1,6 +1,7 @@
 """The backend matrix, and where MNIST is."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -74,3 +75,11 @@ def _no_surroundings(monkeypatch):
     for name in ("XPNET_BACKEND", "XPNET_MNIST_URL", "XPNET_THREADS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XPNET_OFFLINE", "1")
+
+
+@pytest.fixture
+def heeds_interrupts():
+    """Undo for a test what a shell does to a job in the background: Ctrl-C is ignored there, by its children too."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

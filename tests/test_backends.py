@@ -1,7 +1,10 @@
 """Backends: opening, refusing with reasons, moving arrays, scanning."""
 
 import importlib.util
+import platform
+import subprocess
 import sys
+import textwrap
 import types
 
 import numpy as np
@@ -9,7 +12,7 @@ import pytest
 
 import xpnet
 from xpnet import BackendError, get_backend, list_backends
-from xpnet.backends import backend_of, convolution_lowering, thread_limit
+from xpnet.backends import backend_of, convolution_lowering, kept_memory, product_limit, thread_limit
 
 
 def installed(library):
@@ -180,6 +183,7 @@ def test_every_backend_is_listed_with_a_version_or_a_reason():
 def test_lists_belong_to_numpy():
     assert backend_of([1, 2]).spec == "numpy"
     assert convolution_lowering(np) == "row_shift"
+    assert product_limit(np) == 10**6
 
 
 def test_threads_are_limited_for_a_while(monkeypatch):
@@ -198,3 +202,39 @@ def test_threads_are_limited_for_a_while(monkeypatch):
     for bad in (0, -1, "many"):
         with pytest.raises(ValueError, match=f"threads={bad!r}"), thread_limit(bad):
             pass
+
+
+PAGE_FAULTS = """
+    import resource, sys
+    import numpy as np
+    from xpnet.backends import kept_memory
+
+    def faults():
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+        for _ in range(20):
+            a, b, c = (np.ones(1_000_000) for _ in range(3))
+            del a, b, c
+        return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+    with kept_memory():
+        faults()
+        kept = faults()
+    print(kept)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="only glibc can be asked to keep memory")
+def test_kept_memory_is_not_asked_for_anew():
+    command = [sys.executable, "-c", textwrap.dedent(PAGE_FAULTS)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    # Without it there are thousands: each of the arrays has two thousand pages.
+    assert int(done.stdout) < 50
+
+
+def test_memory_is_left_alone_where_the_c_library_is_another(monkeypatch):
+    def no_library(name):
+        raise OSError(f"{name}: not found")
+
+    monkeypatch.setattr("ctypes.CDLL", no_library)
+    with kept_memory():
+        assert np.ones(3).sum() == 3

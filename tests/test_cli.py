@@ -202,24 +202,18 @@ def test_the_module_is_the_program(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_ctrl_c_saves_and_exits_with_130(tmp_path):
-    args = [
-        "train",
-        "--recipe",
-        "tutorial",
-        "--dataset",
-        "digits",
-        "--epochs",
-        "5000",
-        "--output-dir",
-        str(tmp_path / "r"),
-    ]
-    process = subprocess.Popen([sys.executable, "-m", "xpnet", *args], stderr=subprocess.PIPE, text=True)
-    deadline = time.monotonic() + 30
-    while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    _, err = process.communicate(timeout=30)
+    args = ["train", "--recipe=tutorial", "--dataset=digits", "--epochs=5000", f"--output-dir={tmp_path / 'r'}"]
+    with subprocess.Popen([sys.executable, "-m", "xpnet", *args], stderr=subprocess.PIPE, text=True) as process:
+        try:
+            deadline = time.monotonic() + 120
+            while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
+                time.sleep(0.05)
+            process.send_signal(signal.SIGINT)
+            _, err = process.communicate(timeout=120)
+        finally:
+            process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in err
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))

@@ -28,6 +28,7 @@ GEOMETRY = {
     "stride": st.tuples(st.integers(1, 3), st.integers(1, 3)),
     "padding": st.tuples(st.integers(0, 2), st.integers(0, 3)),
     "lowering": st.sampled_from(sorted(LOWERINGS)),
+    "limit": st.sampled_from([None, 1, 70, 10**6]),
     "seed": st.integers(0, 99),
 }
 
@@ -47,13 +48,14 @@ def naive_conv2d(x, w, b, stride, padding):
 
 @settings(max_examples=40, deadline=None)
 @given(**GEOMETRY)
-def test_convolution_and_its_gradient(n, channels, filters, size, kernel, stride, padding, lowering, seed):
+def test_convolution_and_its_gradient(n, channels, filters, size, kernel, stride, padding, lowering, limit, seed):
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(size[0], channels, size[1], n))
     w, b = rng.normal(size=(kernel[0], filters, kernel[1], channels)), rng.normal(size=filters)
     where = {"stride": stride, "padding": padding}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(convolution, "convolution_lowering", lambda xp: lowering)
+        patch.setattr(convolution, "product_limit", lambda xp: limit)
         y = conv2d(x, w, b, **where)
         np.testing.assert_allclose(y, naive_conv2d(x, w, b, **where), atol=1e-12)
         dy = rng.normal(size=y.shape)

@@ -262,7 +262,7 @@ def start(folder):
 
 
 def finish(process):
-    _, error = process.communicate(timeout=60)
+    _, error = process.communicate(timeout=300)
     assert process.returncode == 0, error
 
 
@@ -282,6 +282,7 @@ def test_killed_runs_resume_to_the_same_end(tmp_path):
         np.testing.assert_array_equal(a[name], b[name])
 
 
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_finishes_the_epoch_and_the_run_resumes(tmp_path, digits):
     settings = {"dataset": digits.first(100), "epochs": 6, "patience": 6, **QUIET}
 

@@ -63,7 +63,9 @@ def relu_backward(y: Array, dy: Array, *, xp: Namespace = None) -> Array:
     array([ 0.,  0., 30.])
     """
     xp = xp or array_namespace(dy)
-    return xp.astype(y > 0.0, dy.dtype) * dy
+    dx = xp.astype(y > 0.0, dy.dtype)
+    dx *= dy
+    return dx
 
 
 def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:

@@ -10,6 +10,8 @@ shape ``(kernel_height, filters, kernel_width, channels)``, so that ``weight[i]`
 
 from __future__ import annotations
 
+import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -19,7 +21,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.backends import convolution_lowering
+from xpnet.backends import convolution_lowering, product_limit
 from xpnet.nn.layers import (
     Array,
     Context,
@@ -186,23 +188,38 @@ def row_shift_product(columns: Array, weight: Array, height: int, stride: Pair, 
     """Add up, for each kernel row, its matrix times the image rows that it meets: (height', filters, width' n)."""
     kh, filters, kw, c = weight.shape
     rows = xp.reshape(weight, (kh, filters, kw * c))
-    y = rows[0, ...] @ _image_rows(columns, 0, height, stride)
-    for i in range(1, kh):
-        y += rows[i, ...] @ _image_rows(columns, i, height, stride)
-    return y
+    pieces = []
+    for piece in _pieces(columns.shape[2], filters * kw * c, product_limit(xp)):
+        y = rows[0, ...] @ _image_rows(columns, 0, height, stride, piece)
+        for i in range(1, kh):
+            y += rows[i, ...] @ _image_rows(columns, i, height, stride, piece)
+        pieces.append(y)
+    return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=2)
 
 
 def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
-    """Multiply, for each kernel row, the gradients with the image rows that it met."""
-    kh, filters, _, _ = shape
-    height = dy.shape[0]
-    dy = xp.reshape(dy, (height, filters, columns.shape[2]))
-    rows = [xp.sum(dy @ xp.matrix_transpose(_image_rows(columns, i, height, stride)), axis=0) for i in range(kh)]
-    return xp.reshape(xp.stack(rows), shape)
+    """Add up, for each output row, the products of the image rows that it looked at with its gradients."""
+    kh, filters, kw, c = shape
+    height, values = dy.shape[0], columns.shape[2]
+    dy = xp.reshape(dy, (height, filters, values))
+    total = None
+    for r in range(height):
+        # The rows lie one after the other in memory, so they are one matrix without being copied.
+        seen = xp.reshape(columns[r * stride[0] : r * stride[0] + kh, ...], (kh * kw * c, values))
+        product = seen @ dy[r, ...].T
+        total = product if total is None else total + product
+    return xp.reshape(xp.matrix_transpose(xp.reshape(total, (kh, kw * c, filters))), shape)
 
 
-def _image_rows(columns: Array, first: int, count: int, stride: Pair) -> Array:
-    return columns[first : first + (count - 1) * stride[0] + 1 : stride[0], ...]
+def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: slice) -> Array:
+    return columns[first : first + (count - 1) * stride[0] + 1 : stride[0], :, piece]
+
+
+def _pieces(values: int, factor: int, limit: int | None) -> list[slice]:
+    """Cut the columns of a matrix into even pieces, so that no product with it has more multiplications than that."""
+    count = 1 if limit is None else math.ceil(values * factor / limit)
+    cuts = [values * i // count for i in range(count + 1)]
+    return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
 def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
@@ -400,11 +417,7 @@ def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> A
     array([[4., 7.]])
     """
     xp = xp or array_namespace(x)
-    first, *others = _windows(x, size, stride)
-    y = first
-    for other in others:
-        y = xp.maximum(y, other)
-    return y
+    return _max(_windows(_max(_windows(x, 2, size[1], stride[1]), xp), 0, size[0], stride[0]), xp)
 
 
 def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
@@ -435,14 +448,31 @@ def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair,
            [ 0.,  0.]])
     """
     xp = xp or array_namespace(dy)
-    pieces = []
-    left = dy
-    for pixel in _windows(x, size, stride)[:-1]:
-        # What a pixel takes, those after it do not get: ties count once.
-        taken = left * xp.astype(pixel >= y, dy.dtype)
-        left = left - taken
-        pieces.append(taken)
-    return _fold([*pieces, left], x.shape, size, stride, xp)
+    # First back to the largest of each row of the window, and from there to the largest pixel of that row.
+    columns = _windows(x, 2, size[1], stride[1])
+    largest = _max(columns, xp)
+    rows = _max_backward(_windows(largest, 0, size[0], stride[0]), y, dy, xp)
+    dlargest = _fold(rows, largest.shape, 0, stride[0], xp)
+    return _fold(_max_backward(columns, largest, dlargest, xp), x.shape, 2, stride[1], xp)
+
+
+def _max(pieces: Sequence[Array], xp: Namespace) -> Array:
+    y = pieces[0]
+    for piece in pieces[1:]:
+        y = xp.maximum(y, piece)
+    return y
+
+
+def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -> list[Array]:
+    """Return the gradient of each of the pieces that `_max` took the largest of."""
+    gradients = []
+    for piece in pieces[:-1]:
+        taken = xp.astype(piece >= y, dy.dtype)
+        taken *= dy
+        # What one takes, those after it do not get: ties count once.
+        dy = dy - taken
+        gradients.append(taken)
+    return [*gradients, dy]
 
 
 def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
@@ -455,11 +485,7 @@ def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) 
     >>> average_pool2d(image[:, None, :, None], (2, 2), (2, 2))[:, 0, :, 0]
     array([[3.]])
     """
-    windows = _windows(x, size, stride)
-    y = windows[0] * (1.0 / len(windows))
-    for other in windows[1:]:
-        y += other * (1.0 / len(windows))
-    return y
+    return _mean(_windows(_mean(_windows(x, 2, size[1], stride[1])), 0, size[0], stride[0]))
 
 
 def average_pool2d_backward(shape: Shape, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
@@ -474,37 +500,39 @@ def average_pool2d_backward(shape: Shape, dy: Array, size: Pair, stride: Pair, *
            [2., 2.]])
     """
     xp = xp or array_namespace(dy)
-    count = size[0] * size[1]
-    return _fold([dy * (1.0 / count)] * count, shape, size, stride, xp)
+    h, c, _, n = shape
+    rows = _fold([dy * (1.0 / size[0])] * size[0], (h, c, dy.shape[2], n), 0, stride[0], xp)
+    return _fold([rows * (1.0 / size[1])] * size[1], shape, 2, stride[1], xp)
 
 
-def _windows(x: Array, size: Pair, stride: Pair) -> list[Array]:
-    """Return, for each place in a window, the pixels there of all windows: views, row after row."""
-    height, width = output_size(x.shape, size, stride, (0, 0))
-    return [
-        x[
-            i : i + (height - 1) * stride[0] + 1 : stride[0],
-            :,
-            j : j + (width - 1) * stride[1] + 1 : stride[1],
-            :,
-        ]
-        for i in range(size[0])
-        for j in range(size[1])
-    ]
+def _mean(pieces: Sequence[Array]) -> Array:
+    y = pieces[0] * (1.0 / len(pieces))
+    for piece in pieces[1:]:
+        y += piece * (1.0 / len(pieces))
+    return y
 
 
-def _fold(pieces: Sequence[Array], shape: Shape, size: Pair, stride: Pair, xp: Namespace) -> Array:
+def _windows(x: Array, axis: int, size: int, stride: int) -> list[Array]:
+    """Return, for each place in a window along an axis, the pixels there of all windows: views."""
+    last = (x.shape[axis] - size) // stride * stride
+    places = [slice(i, i + last + 1, stride) for i in range(size)]
+    return [x[place, ...] if axis == 0 else x[:, :, place, :] for place in places]
+
+
+def _fold(pieces: Sequence[Array], shape: Shape, axis: int, stride: int, xp: Namespace) -> Array:
     """Undo `_windows`: put the pieces back where they came from, and add where windows overlap."""
+    size, before, after = len(pieces), [0, 0], [0, 0]
+    side = axis // 2  # 0 down, 1 across: the axes of an image are 0 and 2
     if size == stride:
-        rows = [xp.stack(pieces[i * size[1] : (i + 1) * size[1]], axis=3) for i in range(size[0])]
-        h, c, w, n = pieces[0].shape
-        merged = xp.reshape(xp.stack(rows, axis=1), (h * size[0], c, w * size[1], n))
-        return _pad_or_crop(merged, (0, 0), (shape[0] - h * size[0], shape[2] - w * size[1]), xp)
+        merged = list(pieces[0].shape)
+        merged[axis] *= size
+        whole = xp.reshape(xp.stack(pieces, axis=axis + 1), tuple(merged))
+        after[side] = shape[axis] - merged[axis]
+        return _pad_or_crop(whole, before, after, xp)
     total = None
-    for k, piece in enumerate(pieces):
-        spread = _spread(piece, stride, xp)
-        before = divmod(k, size[1])
-        after = (shape[0] - before[0] - spread.shape[0], shape[2] - before[1] - spread.shape[2])
+    for before[side], piece in enumerate(pieces):
+        spread = _spread(piece, (stride, 1) if axis == 0 else (1, stride), xp)
+        after[side] = shape[axis] - before[side] - spread.shape[axis]
         placed = _pad_or_crop(spread, before, after, xp)
         total = placed if total is None else total + placed
     return total

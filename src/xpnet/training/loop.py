@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, check_dtype, get_backend, thread_limit
+from xpnet.backends import Backend, check_dtype, get_backend, kept_memory, thread_limit
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
 from xpnet.nn.layers import require_size
@@ -398,6 +398,7 @@ def fit(
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
         stack.enter_context(thread_limit(threads))
+        stack.enter_context(kept_memory())
         stack.enter_context(opened.session(dtype))
         if directory is not None:
             stack.enter_context(directory.lock())
