@@ -59,6 +59,15 @@ def test_an_equal_value_is_no_improvement():
     assert (epoch, best.epoch) == (2, 0)
 
 
+def test_among_equal_accuracies_the_lower_loss_is_better():
+    measured = [(0.5, 2.0), (0.75, 1.0), (0.75, 1.5), (0.75, 0.5), (0.5, 0.25), (0.75, 0.5)]
+    records = [record(epoch, accuracy, loss) for epoch, (accuracy, loss) in enumerate(measured)]
+    assert stops_after(EarlyStopping(2), records) == (5, Best(3, 0.75, 0.5))
+    assert stops_after(EarlyStopping(1), records) == (2, Best(1, 0.75, 1.0))
+    # A loss that is watched cannot be equal and lower at once.
+    assert stops_after(EarlyStopping(2, "val_loss"), records)[1].epoch == 4
+
+
 def test_the_smallest_difference_is_an_improvement():
     just_more, just_less = math.nextafter(0.5, 1.0), math.nextafter(0.5, 0.0)
     assert stops_after(EarlyStopping(1), accuracies(0.5, just_more)) == (None, Best(1, just_more))
@@ -112,7 +121,7 @@ def test_the_rule_in_other_words(values, patience):
     assert stops_after(EarlyStopping(patience, "val_loss"), complements)[0] == expected
 
 
-@pytest.mark.parametrize("best", [Best(), Best(0, -0.1), Best(12, 1 / 3)])
+@pytest.mark.parametrize("best", [Best(), Best(0, -0.1), Best(12, 1 / 3), Best(3, 0.9, 0.1)])
 def test_the_best_survives_json(best):
     text = json.dumps(best_to_dict(best), allow_nan=False)
     assert best_from_dict(json.loads(text)) == best

@@ -293,10 +293,21 @@ class Network:
         caches : list
             What `backward` needs of each layer.
         """
-        caches = []
         drawn = noise or [None] * len(self.layers)
-        for layer, params, s, z in zip(self.layers, self.unflatten(theta, ctx.xp), state, drawn, strict=True):
-            x, cache = layer.forward(params, x, ctx, state=s, noise=z)
+        return self.forward_layers(self.unflatten(theta, ctx.xp), state, x, ctx, drawn)
+
+    def forward_layers(
+        self,
+        params: Sequence[Params],
+        state: Sequence[State],
+        x: Array,
+        ctx: Context,
+        noise: Sequence[Array | None],
+    ) -> tuple[Array, list[Any]]:
+        """Do what `forward` does, given the parameters of each layer."""
+        caches = []
+        for layer, p, s, z in zip(self.layers, params, state, noise, strict=True):
+            x, cache = layer.forward(p, x, ctx, state=s, noise=z)
             caches.append(cache)
         return x, caches
 
@@ -332,13 +343,26 @@ class Network:
             The gradient of the input.
         """
         params = self.unflatten(theta, ctx.xp)
+        gradients, dx = self.backward_layers(params, caches, dy, ctx, input_gradient=input_gradient)
+        return self.flatten(gradients, ctx.xp), dx
+
+    def backward_layers(
+        self,
+        params: Sequence[Params],
+        caches: Sequence[Any],
+        dy: Array,
+        ctx: Context,
+        *,
+        input_gradient: bool = False,
+    ) -> tuple[list[Params], Array | None]:
+        """Do what `backward` does, given the parameters of each layer, and return the gradients of each."""
         gradients: list[Params] = [{} for _ in self.layers]
         last = 0 if input_gradient else self.first_learner
         for i in range(len(self.layers) - 1, last - 1, -1):
             dy, gradients[i] = self.layers[i].backward(
                 params[i], caches[i], dy, ctx, input_gradient=input_gradient or i > last
             )
-        return self.flatten(gradients, ctx.xp), dy if input_gradient else None
+        return gradients, dy if input_gradient else None
 
     def next_state(self, state: Sequence[State], caches: Sequence[Any], ctx: Context) -> list[State]:
         """Return the state of each layer after a training pass."""

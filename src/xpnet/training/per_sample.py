@@ -87,17 +87,19 @@ class BlockTrainer:
             # A bias is a weight of one more pixel, which is 1 in every image.
             inner += 1.0
             z += first["bias"]
-        samples = {name: array for name, array in block.items() if name.startswith("noise.")}
+        # Each image is a batch of one: the axis is given to all of them at once.
+        samples = {name: array[:, None, ...] for name, array in block.items() if name.startswith("noise.")}
         samples |= {
+            "k": xp.arange(x.shape[0], device=trainer.backend.device)[:, None],
             "rate": block["rate"],
-            "targets": targets,
-            "k": xp.arange(x.shape[0], device=trainer.backend.device),
+            "targets": targets[:, None, :],
+            "inner": (inner * block["rate"][:, None])[:, :, None],
         }
-        samples["inner"] = inner * block["rate"][:, None]
         kept: Array
-        (z, tail), kept = trainer.backend.scan(self._step, (z, tail), samples)
+        (z, params), kept = trainer.backend.scan(self._step, (z, self.tail.unflatten(tail, xp)), samples)
+        tail = self.tail.flatten(params, xp)
         units = z.shape[1]
-        d, y = kept[:, :units], kept[:, units:]
+        d, y = kept[:, 0, :units], kept[:, 0, units:]
         scaled = d * block["rate"][:, None]
         change = [xp.reshape(x.T @ scaled, (-1,))]
         if "bias" in first:
@@ -114,18 +116,14 @@ class BlockTrainer:
 
     def _step(self, carry: Any, sample: Batch) -> tuple[Any, Array]:
         """Take one image through the tail, and tell the pre-activations of all images what it changed."""
-        z, tail = carry
-        d: Array
+        z, params = carry
         trainer, xp = self.trainer, self.trainer.backend.xp
         ctx = trainer.context(training=True)
-        row = xp.take(z, xp.reshape(sample["k"], (1,)), axis=0)
-        noise = [
-            None if z is None else z[None, ...]
-            for z in (sample.get(f"noise.{i + 1}") for i in range(len(self.tail.layers)))
-        ]
-        state: list[dict[str, Array]] = [{} for _ in self.tail.layers]
-        y, caches = self.tail.forward(tail, state, row, ctx, noise)
-        _, cache = trainer.loss.forward(y, sample["targets"][None, :], xp=xp)
-        gradient, d = self.tail.backward(tail, caches, trainer.loss.backward(cache, xp=xp), ctx, input_gradient=True)
-        z = z - sample["inner"][:, None] * d
-        return (z, tail - sample["rate"] * gradient), xp.concat([d[0, :], y[0, :]])
+        noise = [sample.get(f"noise.{i + 1}") for i in range(len(params))]
+        y, caches = self.tail.forward_layers(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
+        _, cache = trainer.loss.forward(y, sample["targets"], xp=xp)
+        dy = trainer.loss.backward(cache, xp=xp)
+        gradients, d = self.tail.backward_layers(params, caches, dy, ctx, input_gradient=True)
+        rate = sample["rate"]
+        params = [{name: p[name] - rate * g[name] for name in p} for p, g in zip(params, gradients, strict=True)]
+        return (z - sample["inner"] * d, params), xp.concat([d, y], axis=1)

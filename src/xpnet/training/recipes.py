@@ -186,7 +186,7 @@ def mlp(
     learning_rate: float = 3e-3,
     hidden_sizes: tuple[int, ...] = (100,),
     validation_fraction: float = 0.1,
-    patience: int = 10,
+    patience: int | None = None,
 ) -> Recipe:
     """The same network with biases, softmax and cross-entropy, mini-batches and Adam, stopped on a validation set.
 
@@ -212,7 +212,7 @@ def mlp(
     settings = _annealed(
         data, epochs or _epochs(data, 30), batch_size or _batch_size(data, 128), learning_rate, validation_fraction
     )
-    settings["patience"] = patience
+    settings["patience"] = patience or _epochs(data, 10)
     return Recipe(_dense_network([*layers, Dense(data.classes)], data), settings)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,10 +22,13 @@ class Best:
         Which; -1 before the first.
     value : float
         The monitored quantity then, negated where less is better.
+    loss : float
+        The validation loss then; infinite where there was none.
     """
 
     epoch: int = -1
-    value: float = float("-inf")
+    value: float = -math.inf
+    loss: float = math.inf
 
 
 @dataclass(frozen=True)
@@ -56,12 +60,17 @@ class EarlyStopping:
             raise ValueError(f"monitor={self.monitor!r}: must be one of {', '.join(MONITORS)}")
 
     def update(self, best: Best, record: Record) -> Best:
-        """Return the best epoch, this one included; an equal value is no improvement."""
+        """Return the best epoch, this one included; an equal value is an improvement only with a lower loss.
+
+        On a small validation set the accuracy is soon as high as it gets, while the network still learns.
+        """
         value = getattr(record, self.monitor)
         if value is None:
             return best
         value = -value if self.monitor.endswith("loss") else value
-        return Best(record.epoch, value) if value > best.value else best
+        loss = math.inf if record.val_loss is None else record.val_loss
+        better = value > best.value or (value == best.value and loss < best.loss)
+        return Best(record.epoch, value, loss) if better else best
 
     def should_stop(self, best: Best, epoch: int) -> bool:
         """Whether patience has run out after ``epoch``."""
@@ -70,7 +79,11 @@ class EarlyStopping:
 
 def best_to_dict(best: Best) -> dict[str, Any]:
     """Return what JSON can hold: it has no infinity."""
-    return dataclasses.asdict(best) if best.epoch >= 0 else {}
+    return (
+        {name: value for name, value in dataclasses.asdict(best).items() if math.isfinite(value)}
+        if best.epoch >= 0
+        else {}
+    )
 
 
 def best_from_dict(saved: dict[str, Any]) -> Best:
