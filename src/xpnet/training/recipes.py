@@ -57,8 +57,8 @@ class Recipe:
     --------
     >>> import xpnet
     >>> recipe = mlp(xpnet.load_dataset("digits"))
-    >>> recipe.network.size, recipe.settings["batch_size"], recipe.settings["patience"]
-    (7510, 16, 10)
+    >>> recipe.network.size, recipe.settings["batch_size"]
+    (7510, 16)
     """
 
     network: Network
