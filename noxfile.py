@@ -111,9 +111,11 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, executing its notebooks; warnings are errors."""
-    install(session, ".", *group("docs"))
+    # The pages show what each library says.
+    install(session, ".", *group("docs"), *BACKENDS["torch"], *BACKENDS["jax"])
     target = "docs/_build/html"
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", target, *session.posargs, env=ENVIRONMENT)
+    session.run("python", "docs/check.py", target)
 
 
 @nox.session(default=False)

@@ -69,14 +69,14 @@ backend_options = options(
 )
 training_options = options(
     click.option("--seed", type=int, help="Decides all randomness."),
-    click.option("--epochs", type=int),
-    click.option("--batch-size", type=int),
-    click.option("--learning-rate", type=float),
+    click.option("--epochs", type=int, help="How often to go through the training images."),
+    click.option("--batch-size", type=int, help="Images a step."),
+    click.option("--learning-rate", type=float, help="The length of a step."),
     click.option("--hidden-sizes", callback=_sizes, help="Units of each hidden layer, such as 100,50."),
     click.option("--train-samples", type=int, help="Take only the first so many training images."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra."),
+    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -257,9 +257,9 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @data_options
 @backend_options
 @click.option("--recipes", help="With commas between them; by default all.")
-@click.option("--seed", type=int)
+@click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int)
+@click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:

@@ -33,15 +33,53 @@ _NAME = re.compile(r"epoch-(\d+)\.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A file of arrays is damaged, or not what it should be; the message names it."""
+    """A file of arrays is damaged, or not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.load("nowhere")
+    ... except xpnet.CheckpointError as error:
+    ...     print(error)
+    'nowhere' is not the folder of a run: it has no config.json
+    """
 
 
 class ResumeError(ValueError):
-    """A run cannot be resumed with this configuration; the message names the difference."""
+    """A run cannot be resumed with this configuration; the message names the difference.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> settings = {"dataset": "digits", "epochs": 1, "progress": False}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = xpnet.train("mlp", output_dir=folder, **settings)
+    ...     try:
+    ...         xpnet.train("mlp", output_dir=folder, resume=True, seed=7, **settings)
+    ...     except xpnet.ResumeError as error:
+    ...         print(str(error).partition(". ")[0])
+    resume: the run was begun with other settings: seed was 0 and is 7
+    """
 
 
 class BusyError(ValueError):
-    """Another run is writing to the folder."""
+    """Another run is writing to the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import xpnet
+    >>> from xpnet.training.checkpoint import RunDirectory
+    >>> with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)).lock():
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", output_dir=folder, progress=False)
+    ...     except xpnet.BusyError as error:
+    ...         print(str(error).partition(": ")[2])
+    another run is writing there; choose another folder
+    """
 
 
 @dataclass(frozen=True, eq=False)

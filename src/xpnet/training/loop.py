@@ -47,7 +47,19 @@ Callback = Callable[[Record], None]
 
 
 class DivergedError(ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> with np.errstate(all="ignore"):
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", learning_rate=1e30, progress=False)
+    ...     except xpnet.DivergedError as error:
+    ...         print(str(error).partition(" (")[0])
+    epoch 0: the loss is no longer finite
+    """
 
 
 @dataclass(frozen=True)

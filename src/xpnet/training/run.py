@@ -44,6 +44,13 @@ class Run:
         All that decided the outcome: recipe, dataset, backend, seed, hyperparameters.
     data : Dataset
         What it was trained on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=2, progress=False)
+    >>> run.title, len(run.history), run.config["optimizer"]["class"]
+    ('mlp on digits, numpy, float32, seed 0', 2, 'Adam')
     """
 
     network: Network
@@ -178,6 +185,18 @@ def load(
     ------
     CheckpointError
         If the folder is not that of a run, or its weights are damaged or do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = run.save(folder)
+    ...     network = xpnet.load(folder)
+    >>> images = run.data.test_images
+    >>> bool((network.predict(images) == run.network.predict(images)).all())
+    True
     """
     opened = get_backend(backend)
     config = load_config(directory)
