@@ -6,7 +6,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "coverage", "examples", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "mpi", "coverage", "examples", "docs"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
@@ -66,6 +66,14 @@ def tests(session: nox.Session, backend: str) -> None:
 
 
 @nox.session
+def mpi(session: nox.Session) -> None:
+    """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
+    install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
+    where = session.posargs or ["tests/training/test_distributed.py"]
+    session.run("pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi", *where, env=ENVIRONMENT)
+
+
+@nox.session
 def coverage(session: nox.Session) -> None:
     """Add up what the tests on NumPy and array-api-strict have covered."""
     install(session, "coverage")
@@ -103,9 +111,11 @@ def examples(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the site, executing its notebooks; warnings are errors."""
-    install(session, ".", *group("docs"))
+    # The pages show what each library says.
+    install(session, ".", *group("docs"), *BACKENDS["torch"], *BACKENDS["jax"])
     target = "docs/_build/html"
     session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", target, *session.posargs, env=ENVIRONMENT)
+    session.run("python", "docs/check.py", target)
 
 
 @nox.session(default=False)

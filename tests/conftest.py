@@ -45,6 +45,7 @@ def pytest_collection_modifyitems(config, items):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "library: run in the session of every library, though it uses no backend")
+    config.addinivalue_line("markers", "mpi: starts ranks with mpiexec")
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ import importlib
 import importlib.metadata
 import importlib.util
 import os
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from types import ModuleType
@@ -30,13 +31,24 @@ from numpy.typing import NDArray
 
 Array = Any
 Namespace = Any
+Buffer = Any
 Step = Callable[[Any, dict[str, Array]], tuple[Any, Array | None]]
 
 DTYPES = ("float32", "float64")
 
 
 class BackendError(ValueError):
-    """A backend does not exist or cannot be used here; the message says why and what would help."""
+    """A backend does not exist or cannot be used here; the message says why and what would help.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.get_backend("abacus")
+    ... except xpnet.BackendError as error:
+    ...     print(error)
+    backend='abacus': unknown; there are numpy, cupy, torch, jax, array_api_strict
+    """
 
 
 @dataclass(frozen=True)
@@ -53,6 +65,12 @@ class BackendInfo:
         The specs that select its devices, such as ``("torch:cpu", "torch:cuda:0")``.
     reason : str or None
         Why it cannot be used; ``None`` when it can.
+
+    Examples
+    --------
+    >>> from xpnet import BackendInfo
+    >>> BackendInfo("cupy", None, (), "cupy is not installed").usable
+    False
     """
 
     name: str
@@ -78,6 +96,15 @@ class Backend:
         The array namespace.
     device : object
         The device in the library's own type, for ``device=`` of creation functions; ``None`` is the default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> backend = xpnet.get_backend("numpy")
+    >>> x = backend.asarray(np.asarray([[1, 2], [3, 4]]), "float32")
+    >>> backend.to_numpy(backend.xp.sum(x, axis=0)).tolist()
+    [4.0, 6.0]
     """
 
     spec: str
@@ -171,6 +198,39 @@ class Backend:
             outputs.append(output)
         return carry, None if not outputs or outputs[0] is None else self.xp.stack(outputs)
 
+    def stepwise(self) -> Backend:
+        """Return this backend with steps run one by one, by Python, so that they may talk to others in between."""
+        return self
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Turn a function that talks to other processes into one that steps may call.
+
+        Parameters
+        ----------
+        talk : callable
+            Takes a contiguous array and changes it in place.
+        on_device : bool
+            Whether it can take an array of this backend. If not, it is given one on the host.
+
+        Returns
+        -------
+        callable
+            From an array of this backend, which it leaves as it is, to the changed one.
+        """
+
+        def through_host(array: Array) -> Array:
+            host = self.to_numpy(array)
+            talk(host)
+            return host if type(self) is Backend else self.asarray(host)
+
+        def directly(array: Array) -> Array:
+            changed = self.xp.asarray(array, copy=True)
+            self.synchronize()  # the other side knows nothing of what is still to be done on this device
+            talk(changed)
+            return changed
+
+        return directly if on_device else through_host
+
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked for: clocks are read after this."""
 
@@ -251,6 +311,20 @@ class TorchBackend(Backend):
         context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
         return context
 
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through page-locked memory, which the GPU copies from and to at full speed."""
+        if on_device or self.device.type != "cuda":
+            return super().exchange(talk, on_device)
+        torch = importlib.import_module("torch")
+
+        def through_host(array: Array) -> Array:
+            host = torch.empty(array.shape, dtype=array.dtype, pin_memory=True)
+            host.copy_(array)
+            talk(host.numpy())
+            return host.to(self.device)
+
+        return through_host
+
     def synchronize(self) -> None:
         """Wait for the GPU."""
         if self.device.type == "cuda":
@@ -302,10 +376,27 @@ class JaxBackend(Backend):
         result: tuple[Any, Array | None] = importlib.import_module("jax").lax.scan(step, carry, xs)
         return result
 
+    def stepwise(self) -> Backend:
+        """Compile nothing: a compiled program could call back to the host, but may then wait for itself on a CPU."""
+        return StepwiseJaxBackend(self.spec, self.xp, self.device)
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through the host: JAX lets nobody write to its arrays."""
+        if on_device:
+            raise BackendError("backend 'jax': its arrays cannot be changed in place, so they go through the host")
+        return super().exchange(talk)
+
     def synchronize(self) -> None:
         """Wait for what was dispatched: work on one device is done in order."""
         jax = importlib.import_module("jax")
         jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+
+
+class StepwiseJaxBackend(JaxBackend):
+    """JAX, operation by operation, as the other libraries run."""
+
+    compile = Backend.compile
+    scan = Backend.scan
 
 
 class CupyBackend(Backend):
@@ -363,6 +454,23 @@ class CupyBackend(Backend):
         # A Device object is a context manager that may not be entered twice at once; a fresh one may.
         with type(self.device)(self.device.id):
             yield
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through page-locked memory, which the GPU copies from and to at full speed."""
+        if on_device:
+            return super().exchange(talk, on_device)
+        cupy, cupyx = importlib.import_module("cupy"), importlib.import_module("cupyx")
+
+        def through_host(array: Array) -> Array:
+            host = cupyx.empty_pinned(array.shape, array.dtype)
+            array.get(out=host)
+            talk(host)
+            changed = cupy.empty(array.shape, array.dtype)
+            changed.set(host)
+            self.synchronize()  # the memory goes back to its pool, so the copy must be done
+            return changed
+
+        return through_host
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
@@ -437,8 +545,39 @@ def list_backends() -> list[BackendInfo]:
     Returns
     -------
     list of BackendInfo
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> known = {info.name: info for info in xpnet.list_backends()}
+    >>> known["numpy"].usable, known["numpy"].devices
+    (True, ('numpy',))
     """
     return [_info(cls) for cls in BACKENDS.values()]
+
+
+def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str | ModuleType | Backend | None:
+    """Give each of several processes on a machine a device of its own, as far as there are.
+
+    Parameters
+    ----------
+    backend : str, module or Backend, optional
+        As `get_backend` takes it.
+    number : int
+        The process's number on the machine, from 0 on.
+
+    Returns
+    -------
+    str, module or Backend, optional
+        ``"cupy:3"`` for ``"cupy"`` and ``"torch:cuda:3"`` for ``"torch:cuda"``, if the number is 3, or 7 and there
+        are four GPUs. What names no kind of device that is numbered, or names one of them, stays.
+    """
+    spec = backend if backend is not None else os.environ.get("XPNET_BACKEND") or None
+    cls = BACKENDS.get(spec.partition(":")[0]) if isinstance(spec, str) else None
+    if cls is None or _import_problem(cls):
+        return backend
+    numbered = [device for device in cls.devices() if re.fullmatch(re.escape(str(spec)) + r":\d+", device)]
+    return numbered[number % len(numbered)] if numbered else backend
 
 
 def backend_of(array: Any) -> Backend:
@@ -452,6 +591,12 @@ def backend_of(array: Any) -> Backend:
     Returns
     -------
     Backend
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> backend_of(np.zeros(3)).spec, backend_of([1, 2, 3]).spec
+    ('numpy', 'numpy')
     """
     if not array_api_compat.is_array_api_obj(array):
         return get_backend("numpy")
@@ -464,8 +609,9 @@ def backend_of(array: Any) -> Backend:
 def convolution_lowering(xp: Namespace) -> str:
     """Say which of the two ways to compute a convolution suits a library.
 
-    CPU libraries do best with products of row-shifted slices, which reuse what is in the cache. CuPy hands batched
-    products of 2-D by 3-D arrays to slower kernels, so there one large product over unrolled patches serves better.
+    NumPy and torch do best with products of row-shifted slices, which reuse what is in a processor's cache: on NumPy
+    in less than half the time. JAX is faster with one large product over unrolled patches, by half, and compiles it
+    sooner. So is CuPy, going by its sources: it hands batched products of 2-D by 3-D arrays to slower kernels.
 
     Parameters
     ----------
@@ -476,7 +622,8 @@ def convolution_lowering(xp: Namespace) -> str:
     -------
     {"row_shift", "im2col"}
     """
-    return "im2col" if array_api_compat.is_cupy_namespace(xp) else "row_shift"
+    unrolled = array_api_compat.is_cupy_namespace(xp) or array_api_compat.is_jax_namespace(xp)
+    return "im2col" if unrolled else "row_shift"
 
 
 def product_limit(xp: Namespace) -> int | None:
@@ -511,6 +658,13 @@ def thread_limit(threads: int | None) -> Iterator[None]:
     ------
     ValueError
         If the number is not at least 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with thread_limit(1):
+    ...     (np.ones((2, 3)) @ np.ones((3, 4))).shape
+    (2, 4)
     """
     given = threads if threads is not None else os.environ.get("XPNET_THREADS")
     if given is None or given == "":

@@ -21,6 +21,8 @@ from xpnet.backends import DTYPES, get_backend, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.files import check_writable_directory
+from xpnet.training.distributed import NAMES as DISTRIBUTED
+from xpnet.training.distributed import end_job, get_ranks, hold_back
 from xpnet.training.recipes import RECIPES, check_settings, train
 from xpnet.training.run import load, load_config, load_history
 
@@ -67,14 +69,14 @@ backend_options = options(
 )
 training_options = options(
     click.option("--seed", type=int, help="Decides all randomness."),
-    click.option("--epochs", type=int),
-    click.option("--batch-size", type=int),
-    click.option("--learning-rate", type=float),
+    click.option("--epochs", type=int, help="How often to go through the training images."),
+    click.option("--batch-size", type=int, help="Images a step."),
+    click.option("--learning-rate", type=float, help="The length of a step."),
     click.option("--hidden-sizes", callback=_sizes, help="Units of each hidden layer, such as 100,50."),
     click.option("--train-samples", type=int, help="Take only the first so many training images."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra."),
+    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -91,20 +93,25 @@ def cli() -> None:
 @backend_options
 @training_options
 @click.option("--output-dir", type=click.Path(path_type=Path), help="By default runs/RECIPE-DATASET-TIME/.")
+@click.option("--distributed", help=f"{' or '.join(DISTRIBUTED)}: train on all processes that mpiexec has started.")
 @click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
 @click.option("--progress/--no-progress", default=True, help="Show what goes on, on a terminal.")
 @json_option
 def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, **settings: Any) -> None:
     """Train a network by a recipe."""
+    ranks = get_ranks(settings.pop("distributed"))
     if settings["resume"] and output_dir is None:
         raise ValueError("--resume: needs the --output-dir of the run to go on with")
     check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
     get_backend(settings["backend"])
-    data = load_dataset(dataset, data_dir=settings.pop("data_dir"))
+    data_dir = settings.pop("data_dir")
+    data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     if output_dir is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         output_dir = Path("runs") / f"{settings['recipe']}-{data.name}-{now}"
-    run = train(dataset=data, output_dir=output_dir, **settings)
+    run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
+    if not ranks.first:
+        return
     files = sorted(str(path) for path in output_dir.iterdir() if path.is_file() and path.name[0] != ".")
     accuracy = run.evaluation.accuracy
     if as_json:
@@ -250,9 +257,9 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @data_options
 @backend_options
 @click.option("--recipes", help="With commas between them; by default all.")
-@click.option("--seed", type=int)
+@click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int)
+@click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
@@ -305,20 +312,23 @@ def main(args: list[str] | None = None) -> int:
         click.echo(message, err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("xpnet: interrupted", err=True)
-        return 130
+        return _failed("interrupted", 130)
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (DownloadError, OSError, ArithmeticError, MemoryError) as error:
-        click.echo(f"xpnet: {error or 'not enough memory'}", err=True)
-        return 1
+        return _failed(error or "not enough memory", 1)
     except (ValueError, TypeError) as error:
         # What the library raises for a user's mistake: its words are the whole story.
-        click.echo(f"xpnet: {error}", err=True)
-        return 2
+        return _failed(error, 2)
     return 0
+
+
+def _failed(why: object, code: int) -> int:
+    hold_back()
+    click.echo(f"xpnet: {why}", err=True)
+    return code
 
 
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
@@ -327,4 +337,6 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
 
 def entry() -> None:
     """Be the program ``xpnet``."""
-    sys.exit(main())
+    code = main()
+    end_job(code)
+    sys.exit(code)

@@ -33,15 +33,53 @@ _NAME = re.compile(r"epoch-(\d+)\.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A file of arrays is damaged, or not what it should be; the message names it."""
+    """A file of arrays is damaged, or not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.load("nowhere")
+    ... except xpnet.CheckpointError as error:
+    ...     print(error)
+    'nowhere' is not the folder of a run: it has no config.json
+    """
 
 
 class ResumeError(ValueError):
-    """A run cannot be resumed with this configuration; the message names the difference."""
+    """A run cannot be resumed with this configuration; the message names the difference.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> settings = {"dataset": "digits", "epochs": 1, "progress": False}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = xpnet.train("mlp", output_dir=folder, **settings)
+    ...     try:
+    ...         xpnet.train("mlp", output_dir=folder, resume=True, seed=7, **settings)
+    ...     except xpnet.ResumeError as error:
+    ...         print(str(error).partition(". ")[0])
+    resume: the run was begun with other settings: seed was 0 and is 7
+    """
 
 
 class BusyError(ValueError):
-    """Another run is writing to the folder."""
+    """Another run is writing to the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import xpnet
+    >>> from xpnet.training.checkpoint import RunDirectory
+    >>> with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)).lock():
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", output_dir=folder, progress=False)
+    ...     except xpnet.BusyError as error:
+    ...         print(str(error).partition(": ")[2])
+    another run is writing there; choose another folder
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -334,7 +372,7 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
     ResumeError
         Naming each difference.
     """
-    found = differences(saved, current, free)
+    found = [f"{name} was {old} and is {new}" for name, old, new in config_differences(saved, current, free)]
     if found:
         raise ResumeError(
             f"resume: the run was begun with other settings: {'; '.join(found)}. "
@@ -342,14 +380,16 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
         )
 
 
-def differences(before: Mapping[str, Any], now: Mapping[str, Any], free: Set[str] = frozenset()) -> list[str]:
-    """Name each difference between two configurations, but for the ``free`` names at the top level."""
-    # By way of JSON, since that is where the saved one has been: it knows no tuples.
-    old, new = (_flat(json.loads(json.dumps(config))) for config in (before, now))
+def config_differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], free: Set[str] = frozenset()
+) -> list[tuple[str, str, str]]:
+    """Return in what two configurations differ: the setting, its value in the one, its value in the other."""
+    # By way of JSON, since that is where a saved one has been: it knows no tuples.
+    a, b = (_flat(json.loads(json.dumps(config))) for config in (one, other))
     return [
-        f"{name} was {_shown(old, name)} and is {_shown(new, name)}"
-        for name in sorted(old.keys() | new.keys())
-        if name.partition(".")[0] not in free and old.get(name, _ABSENT) != new.get(name, _ABSENT)
+        (name, _shown(a, name), _shown(b, name))
+        for name in sorted(a.keys() | b.keys())
+        if name.partition(".")[0] not in free and a.get(name, _ABSENT) != b.get(name, _ABSENT)
     ]
 
 

@@ -22,6 +22,16 @@ class Evaluation:
         The predicted classes.
     confusion : array of integers, shape (classes, classes)
         How many samples of each class (row) were taken for each (column).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Evaluation
+    >>> result = Evaluation(np.asarray([0, 1, 1]), np.asarray([[1, 1], [0, 1]]))
+    >>> print(result.table())
+    class  samples  precision  recall
+        0        2     1.0000  0.5000
+        1        1     0.5000  1.0000
     """
 
     predictions: NDArray[np.int64]
@@ -114,6 +124,14 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
     ------
     ValueError
         If the network has no weights, or does not fit the images or the number of classes.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=3, progress=False)
+    >>> result = xpnet.evaluate(run.network, run.data)
+    >>> result.confusion.shape, result.accuracy == run.history[-1].test_accuracy
+    ((10, 10), True)
     """
     if network.output_shape != (data.classes,):
         raise ValueError(

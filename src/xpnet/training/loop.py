@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, check_dtype, get_backend, kept_memory, thread_limit
+from xpnet.backends import Backend, check_dtype, kept_memory, thread_limit
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
 from xpnet.nn.layers import require_size
@@ -29,6 +29,7 @@ from xpnet.nn.optimizers import Adam, Optimizer, Schedule
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.training import per_sample, report
 from xpnet.training.checkpoint import Checkpoint, CheckpointError, ResumeError, RunDirectory, compare_configs
+from xpnet.training.distributed import Ranks, get_ranks
 from xpnet.training.history import History, Record
 from xpnet.training.run import HISTORY, MODEL, Run, save_config
 from xpnet.training.step import (
@@ -46,7 +47,19 @@ Callback = Callable[[Record], None]
 
 
 class DivergedError(ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> with np.errstate(all="ignore"):
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", learning_rate=1e30, progress=False)
+    ...     except xpnet.DivergedError as error:
+    ...         print(str(error).partition(" (")[0])
+    epoch 0: the loss is no longer finite
+    """
 
 
 @dataclass(frozen=True)
@@ -117,18 +130,24 @@ class Loop:
     trainer : Trainer
     plan : Plan
     data : Dataset
+    ranks : Ranks, optional
+        The processes that train together; by default this one is alone.
     """
 
-    def __init__(self, trainer: Trainer, plan: Plan, data: Dataset) -> None:
-        self.trainer, self.plan, self.backend = trainer, plan, trainer.backend
+    def __init__(self, trainer: Trainer, plan: Plan, data: Dataset, ranks: Ranks | None = None) -> None:
+        self.trainer, self.plan, self.backend, self.ranks = trainer, plan, trainer.backend, ranks or Ranks()
         self.train_index, val_index = train_validation_split(
             len(data.train_images), plan.validation_fraction, plan.streams.seed
         )
         self._check_batches()
         self.train_data = device_data(trainer, data.train_images, data.train_labels, data.classes)
         self.test_data = device_data(trainer, data.test_images, data.test_labels, data.classes)
-        self.val_parts = evaluation_parts(trainer, val_index) if len(val_index) else []
-        self.test_parts = evaluation_parts(trainer, np.arange(len(data.test_images)))
+        evaluated = {"val": (val_index, self.train_data), "test": (np.arange(len(data.test_images)), self.test_data)}
+        self.evaluated = {
+            name: (evaluation_parts(trainer, index[self.ranks.share(len(index))]), held)
+            for name, (index, held) in evaluated.items()
+            if len(index)
+        }
         self.in_blocks = per_sample.works_in_blocks(trainer, plan.batch_size)
         runner = per_sample.BlockTrainer.of(trainer) if self.in_blocks else trainer
         self.run_epoch = self.backend.compile(runner.run_epoch, donate=(0,))
@@ -191,6 +210,8 @@ class Loop:
         accuracy = float(self.backend.to_numpy(progress.correct)) / n
         seconds = time.perf_counter() - begin
         record = Record(epoch, loss, accuracy, **self.measure(progress), seconds=seconds)
+        # One record for all: what follows from it, all ranks must do.
+        record = self.ranks.from_first(lambda: record)
         best = self.plan.stopping.update(snapshot.best, record)
         kept = self.copy(progress) if best.epoch == epoch else snapshot.kept
         return Snapshot(epoch + 1, progress, best, kept, snapshot.history.appended(record))
@@ -204,14 +225,11 @@ class Loop:
 
     def measure(self, progress: Progress) -> dict[str, float]:
         """Return loss and accuracy on the validation set, if there is one, and on the test set."""
-        sets = {"val": (self.val_parts, self.train_data), "test": (self.test_parts, self.test_data)}
         measured: dict[str, float] = {}
-        for name, (parts, data) in sets.items():
-            if parts:
-                loss, accuracy = evaluate_samples(
-                    self.trainer, self.evaluate, progress.theta, progress.state, parts, data
-                )
-                measured |= {f"{name}_loss": loss, f"{name}_accuracy": accuracy}
+        for name, (parts, data) in self.evaluated.items():
+            sums = evaluate_samples(self.trainer, self.evaluate, progress.theta, progress.state, parts, data)
+            loss, correct, count = self.ranks.add(sums)
+            measured |= {f"{name}_loss": loss / count, f"{name}_accuracy": correct / count}
         return measured
 
     def epoch_parts(self, epoch: int) -> list[dict[str, NDArray[Any]]]:
@@ -229,6 +247,8 @@ class Loop:
         start = 0
         for part in parts:
             stop = start + len(part["index"])
+            share = self.ranks.share(part["index"].shape[1])
+            part |= {name: values[:, share] for name, values in part.items()}
             part |= {name: values[start:stop] for name, values in scalars.items()}
             start = stop
         return parts
@@ -311,6 +331,7 @@ def fit(
     resume: bool = False,
     progress: bool = True,
     callbacks: Sequence[Callback] = (),
+    distributed: str | Ranks | None = None,
     recipe: str = "custom",
 ) -> Run:
     """Train a network.
@@ -352,7 +373,10 @@ def fit(
     progress : bool
         Show what goes on, if standard error is a terminal.
     callbacks : sequence of callable
-        Each is called with the `Record` of every epoch.
+        Each is called with the `Record` of every epoch, on every rank if there are several.
+    distributed : {"mpi", "mpi:device"}, optional
+        Train on all processes of an MPI job, which share every batch: the result is that of one process. Only the
+        first shows progress and writes. ``"mpi:device"`` hands MPI the arrays of a GPU.
     recipe : str
         What records and plots call the run.
 
@@ -375,7 +399,8 @@ def fit(
     >>> run.history[-1].test_accuracy > 0.8
     True
     """
-    opened = get_backend(backend)
+    ranks = get_ranks(distributed)
+    opened = ranks.open_backend(backend)
     plan = Plan(
         epochs,
         batch_size,
@@ -385,24 +410,32 @@ def fit(
         (SequentialStreams if sequential else Streams)(check_seed(seed)),
     )
     network = _fitted(network, data, check_dtype(dtype))
-    trainer = Trainer(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(), opened, dtype)
+    trainer = Trainer(
+        network,
+        loss or SoftmaxCrossEntropy(),
+        optimizer or Adam(),
+        opened,
+        dtype,
+        ranks.all_reduce(opened),
+    )
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
-        stack.enter_context(thread_limit(threads))
+        stack.enter_context(thread_limit(ranks.threads(threads)))
         stack.enter_context(kept_memory())
         stack.enter_context(opened.session(dtype))
         # Before the folder: where the parts do not fit together, none is made.
-        loop = Loop(trainer, plan, data)
+        loop = Loop(trainer, plan, data, ranks)
         if directory is not None:
-            stack.enter_context(directory.lock())
+            ranks.from_first(lambda: stack.enter_context(directory.lock()))
         config = describe_run(loop, data, recipe)
+        ranks.compare(config, lambda: plan.streams.weights(network)[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
-        reporter = stack.enter_context(report.Reporter(progress, config, network.size, epochs))
+        reporter = stack.enter_context(report.Reporter(progress and ranks.first, config, network.size, epochs))
         snapshot = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
         run = Run(loop.result(snapshot), snapshot.history, config, data)
-        if directory is not None:
+        if directory is not None and ranks.first:
             run.save(directory.path)
     return run
 
@@ -419,6 +452,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "train_samples": len(data.train_images),
         "backend": trainer.backend.spec,
         "device": trainer.backend.device_name,
+        "ranks": loop.ranks.size,
         "versions": {
             "xpnet": __version__,
             "numpy": np.__version__,
@@ -438,7 +472,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     }
 
 
-FREE_TO_CHANGE = {"epochs", "backend", "device", "versions"}
+FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 
@@ -472,27 +506,35 @@ def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, co
     """Start anew, or from the last checkpoint."""
     if directory is None:
         return loop.start()
+    checkpoint = loop.ranks.from_first(lambda: _last_checkpoint(directory, resume, config))
+    try:
+        snapshot = loop.start() if checkpoint is None else loop.restore(checkpoint)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"output_dir={str(directory.path)!r}: its checkpoints are not of this version of xpnet: {error!r}"
+        ) from None
+    if loop.ranks.first:
+        save_config(directory.path, config)
+    return snapshot
+
+
+def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, Any]) -> Checkpoint | None:
+    """Find what to go on from, if anything."""
     where = f"output_dir={str(directory.path)!r}"
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
         if (directory.path / MODEL).exists():
             raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
-        save_config(directory.path, config)
-        return loop.start()
+        return None
     if not resume:
         raise ValueError(
             f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
     compare_configs(checkpoint.meta.get("config", {}), config, FREE_TO_CHANGE)
     done = checkpoint.epoch + 1
-    if done > loop.plan.epochs:
-        raise ResumeError(f"epochs={loop.plan.epochs}: the run in {str(directory.path)!r} has done {done} already")
-    try:
-        snapshot = loop.restore(checkpoint)
-    except (LookupError, TypeError, ValueError) as error:
-        raise CheckpointError(f"{where}: its checkpoints are not of this version of xpnet: {error!r}") from None
-    save_config(directory.path, config)
-    return snapshot
+    if done > config["epochs"]:
+        raise ResumeError(f"epochs={config['epochs']}: the run in {str(directory.path)!r} has done {done} already")
+    return checkpoint
 
 
 def _run_epochs(
@@ -504,7 +546,7 @@ def _run_epochs(
 ) -> Snapshot:
     """Go through the epochs that are left; after each, keep what it gave."""
     while not loop.finished(snapshot):
-        with report.interrupt_after() as interrupted:
+        with report.interrupt_after(loop.ranks.first) as interrupted:
             snapshot = loop.advance(snapshot)
             record = snapshot.history[-1]
             if not record.finite():
@@ -513,11 +555,11 @@ def _run_epochs(
                     f"epoch {record.epoch}: the loss is no longer finite (train_loss={record.train_loss}) with "
                     f"learning_rate={rate}: try a smaller one"
                 )
-            if directory is not None:
+            if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
                 snapshot.history.to_csv(directory.path / HISTORY)
             for callback in callbacks:
                 callback(record)
-        if interrupted():
+        if loop.ranks.any(interrupted()):
             raise KeyboardInterrupt
     return snapshot

@@ -80,10 +80,15 @@ class Reporter:
 
 
 @contextmanager
-def interrupt_after() -> Iterator[Callable[[], bool]]:
+def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
     """Hold a first Ctrl-C back until the ``with`` block is done, so that an epoch and its checkpoint are whole.
 
     A second one breaks in at once.
+
+    Parameters
+    ----------
+    tell : bool
+        Whether to say so.
 
     Yields
     ------
@@ -100,7 +105,8 @@ def interrupt_after() -> Iterator[Callable[[], bool]]:
         nonlocal received
         received = True
         signal.signal(signal.SIGINT, before)
-        print("\nfinishing this epoch; press Ctrl-C again to stop at once", file=sys.stderr)
+        if tell:
+            print("\nfinishing this epoch; press Ctrl-C again to stop at once", file=sys.stderr)
 
     if not callable(before):  # Somebody ignores the signal, or handles it outside Python: so be it.
         yield lambda: False

@@ -18,7 +18,7 @@ from xpnet.backends import Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
-from xpnet.training.checkpoint import CheckpointError, check_arrays, differences, load_arrays, save_arrays
+from xpnet.training.checkpoint import CheckpointError, check_arrays, config_differences, load_arrays, save_arrays
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.history import History
 
@@ -44,6 +44,13 @@ class Run:
         All that decided the outcome: recipe, dataset, backend, seed, hyperparameters.
     data : Dataset
         What it was trained on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=2, progress=False)
+    >>> run.title, len(run.history), run.config["optimizer"]["class"]
+    ('mlp on digits, numpy, float32, seed 0', 2, 'Adam')
     """
 
     network: Network
@@ -178,6 +185,18 @@ def load(
     ------
     CheckpointError
         If the folder is not that of a run, or its weights are damaged or do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = run.save(folder)
+    ...     network = xpnet.load(folder)
+    >>> images = run.data.test_images
+    >>> bool((network.predict(images) == run.network.predict(images)).all())
+    True
     """
     opened = get_backend(backend)
     config = load_config(directory)
@@ -193,7 +212,7 @@ def load(
     described = meta.get("network")
     if not isinstance(described, dict):
         raise CheckpointError(f"{path}: does not say of which network these weights are")
-    if others := differences(described, config["network"]):
+    if others := [f"{name} is {b}, not {a}" for name, a, b in config_differences(described, config["network"])]:
         raise CheckpointError(f"{Path(directory) / CONFIG}: not of the network in {MODEL}: {'; '.join(others)}")
     network, expected = _described(described, sum(array.size for array in arrays.values()), path)
     check_arrays(expected, arrays, str(path))

@@ -282,8 +282,8 @@ def evaluate_samples(
     state: list[State],
     parts: Sequence[Array],
     data: DeviceData,
-) -> tuple[float, float]:
-    """Return the mean loss and the accuracy over samples: ``parts`` of indices, each of shape (batches, n)."""
+) -> tuple[float, float, int]:
+    """Sum loss and right answers over samples, and count them: ``parts`` of indices, each of shape (batches, n)."""
     loss = correct = 0.0
     count = 0
     for index in parts:
@@ -291,7 +291,7 @@ def evaluate_samples(
         loss += float(trainer.backend.to_numpy(totals[0]))
         correct += float(trainer.backend.to_numpy(totals[1]))
         count += index.shape[0] * index.shape[1]
-    return loss / count, correct / count
+    return loss, correct, count
 
 
 def evaluation_parts(trainer: Trainer, index: NDArray[np.int64]) -> list[Array]:

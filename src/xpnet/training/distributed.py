@@ -1,0 +1,328 @@
+"""Training on several processes at once: each takes its share of every batch, and MPI adds up what they found.
+
+The processes of a job are its *ranks*, numbered from 0. All of them draw the same permutation and the same noise, and
+take the same steps; only the samples of a batch are shared out. A sum over a batch is the sum of its shares' sums, so
+the step that follows is the one that a single process would have taken, up to rounding: it is the global batch that
+counts, however many ranks there are. A rank whose share is empty takes part like the others.
+
+Between the two pure functions of a step there is one message, the flat buffer of `xpnet.training.step.reduce_sums`.
+Batch normalization adds some of its own, for statistics over the whole batch.
+
+`Ranks` is what the training loop sees of all this. Its base is a process alone, for which there is nothing to do;
+`MPIRanks` is a rank of an MPI job. This is the one module that knows MPI, and nothing imports mpi4py before it is
+asked for.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import hashlib
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType, TracebackType
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backends import Backend, Buffer, get_backend, local_spec
+from xpnet.nn.layers import Array
+from xpnet.training.checkpoint import config_differences
+
+T = TypeVar("T")
+
+NAMES = ("mpi", "mpi:device")
+
+MAY_DIFFER = {"backend", "device"}
+"""What need not be the same on all ranks: each may have a GPU of its own. The library's version must be."""
+
+LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
+"""Where MPICH's and Open MPI's mpiexec tell a process how many there are."""
+
+GRACE = 1.0
+"""Seconds that a rank waits with its complaint: if the first rank has the same one, it need not be read twice."""
+
+
+class Ranks:
+    """The processes that train together, seen from one of them. This base is a process alone.
+
+    Attributes
+    ----------
+    rank : int
+        This one's number.
+    size : int
+        How many there are.
+    """
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        """Whether this is the rank that prints, draws and writes."""
+        return self.rank == 0
+
+    def share(self, n: int) -> slice:
+        """Return which of ``n`` samples are this rank's: shares differ by one sample at most, and may be empty."""
+        return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
+
+    def open_backend(self, backend: str | ModuleType | Backend | None) -> Backend:
+        """Open a backend for this rank: see `xpnet.get_backend`."""
+        return get_backend(backend)
+
+    def threads(self, wanted: int | None) -> int | None:
+        """Return how many threads the linear algebra shall take; ``None`` is as the libraries are set."""
+        return wanted
+
+    def all_reduce(self, backend: Backend) -> Callable[[Array], Array] | None:
+        """Return the function that sums an array of a backend over the ranks, if there are others."""
+        return None
+
+    def add(self, numbers: Sequence[float]) -> Sequence[float]:
+        """Sum numbers over the ranks."""
+        return numbers
+
+    def any(self, flag: bool) -> bool:
+        """Say whether a flag is up on any rank."""
+        return flag
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """Let the first rank call a function, and give all of them what it returned, or raise what it raised."""
+        return function()
+
+    def once_a_machine(self, function: Callable[[], T]) -> T:
+        """Let one rank of each machine call a function, and give the others there what it returned or raised."""
+        return function()
+
+    def compare(self, config: Mapping[str, Any], weights: Callable[[], NDArray[Any]]) -> None:
+        """See that all ranks are about to do the same.
+
+        Parameters
+        ----------
+        config : mapping
+            The configuration, with the fingerprint of the data in it.
+        weights : callable
+            Returns the initial parameters.
+
+        Raises
+        ------
+        ValueError
+            On every rank, naming the ranks that differ from the first, and in what.
+        """
+
+
+class MPIRanks(Ranks):
+    """The ranks of an MPI job.
+
+    Parameters
+    ----------
+    comm : mpi4py.MPI.Comm
+        All of them.
+    machine : mpi4py.MPI.Comm
+        Those on this machine.
+    on_device : bool
+        Whether MPI may be handed the arrays of a GPU.
+    """
+
+    def __init__(self, comm: Any, machine: Any, on_device: bool = False) -> None:
+        self.comm, self.machine, self.on_device = comm, machine, on_device
+        self.rank, self.size = comm.Get_rank(), comm.Get_size()
+
+    def open_backend(self, backend: str | ModuleType | Backend | None) -> Backend:
+        """Open a backend on the device that is this rank's by its number on the machine."""
+        opened = get_backend(local_spec(backend, self.machine.Get_rank()))
+        return opened.stepwise() if self.size > 1 else opened
+
+    def threads(self, wanted: int | None) -> int | None:
+        """Share the machine's processors out among its ranks, unless the user has said otherwise.
+
+        Linear algebra with more threads than processors can be ten times slower: they wait for each other.
+        """
+        if wanted is not None or any(os.environ.get(name) for name in ("XPNET_THREADS", "OMP_NUM_THREADS")):
+            return wanted
+        processors = set().union(*self.machine.allgather(_processors()))
+        return max(1, len(processors) // int(self.machine.Get_size()))
+
+    def all_reduce(self, backend: Backend) -> Callable[[Array], Array] | None:
+        """Return the function that sums an array over the ranks, by way of the host or on the device."""
+        if self.size == 1:
+            return None
+        return backend.exchange(self._add_in_place, on_device=self.on_device)
+
+    def _add_in_place(self, buffer: Buffer) -> None:
+        self.comm.Allreduce(_mpi().IN_PLACE, buffer)
+
+    def add(self, numbers: Sequence[float]) -> Sequence[float]:
+        """Sum numbers over the ranks, in float64."""
+        total = np.array(numbers, dtype=np.float64)
+        self._add_in_place(total)
+        return [float(number) for number in total]
+
+    def any(self, flag: bool) -> bool:
+        """Say whether a flag is up on any rank."""
+        return bool(self.comm.allreduce(int(flag)) > 0)
+
+    def from_first(self, function: Callable[[], T]) -> T:
+        """Let the first rank call a function, and give all of them what it returned, or raise what it raised."""
+        return _from_first_of(self.comm, function)
+
+    def once_a_machine(self, function: Callable[[], T]) -> T:
+        """Let one rank of each machine call a function, and give the others there what it returned or raised."""
+        return _from_first_of(self.machine, function)
+
+    def compare(self, config: Mapping[str, Any], weights: Callable[[], NDArray[Any]]) -> None:
+        """See that all ranks are about to do the same as the first: see `Ranks.compare`."""
+        digest = hashlib.sha256(weights().tobytes()).hexdigest()
+        ours = {**config, "initial_weights": digest}
+        theirs = self.comm.bcast(ours)
+        found = [
+            f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"
+            for name, first, mine in config_differences(theirs, ours, MAY_DIFFER)
+        ]
+        differences = [text for rank in self.comm.allgather(found) for text in rank]
+        if differences:
+            raise ValueError(
+                f"distributed: the ranks are not about to do the same: {'; '.join(differences)}. "
+                "Start all of them with the same settings, data and versions."
+            )
+
+
+def get_ranks(distributed: str | Ranks | None) -> Ranks:
+    """Find out which rank this process is.
+
+    Parameters
+    ----------
+    distributed : {"mpi", "mpi:device"} or Ranks, optional
+        By default the process is alone. ``"mpi"`` sends everything through the memory of the host. ``"mpi:device"``
+        hands MPI the arrays of the GPU, for which it must be built.
+
+    Returns
+    -------
+    Ranks
+
+    Raises
+    ------
+    ValueError
+        If there is no such way, or MPI is not installed, not the one that ``mpiexec`` belongs to, or not able to
+        take a GPU's arrays.
+    """
+    if distributed is None:
+        return Ranks()
+    if isinstance(distributed, Ranks):
+        return distributed
+    if distributed not in NAMES:
+        raise ValueError(f"distributed={distributed!r}: unknown; there are {', '.join(NAMES)}")
+    return _join(distributed)
+
+
+@functools.cache
+def _join(distributed: str) -> MPIRanks:
+    """Join the MPI job that this process is part of, and see to it that no rank waits for one that has failed."""
+    mpi = _mpi()
+    world = mpi.COMM_WORLD
+    started = max(int(os.environ.get(name) or 1) for name in LAUNCHERS)
+    if world.Get_size() == 1 and started > 1:
+        raise ValueError(
+            f"distributed={distributed!r}: {started} processes were started, but each finds itself alone: mpiexec "
+            f"belongs to another MPI than mpi4py, which uses {_first_line(mpi.Get_library_version())}"
+        )
+    on_device = distributed == "mpi:device"
+    if on_device and not cuda_aware(mpi):
+        raise ValueError(
+            f"distributed={distributed!r}: {_first_line(mpi.Get_library_version())} cannot take the arrays of a GPU, "
+            "or does not say that it can: take distributed='mpi', or an MPI that was built with CUDA"
+        )
+    sys.excepthook = functools.partial(_complain_and_end, sys.excepthook)
+    # Copies, so that no message of the user's own can be taken for one of these.
+    return MPIRanks(world.Dup(), world.Split_type(mpi.COMM_TYPE_SHARED), on_device)
+
+
+def cuda_aware(mpi: ModuleType) -> bool:
+    """Ask MPI whether it takes the arrays of a GPU: by the function that Open MPI and MPICH have for that."""
+    # The module is linked to the library, so its symbols are found through it.
+    query = getattr(ctypes.CDLL(mpi.__file__), "MPIX_Query_cuda_support", None)
+    return query is not None and query() == 1
+
+
+# The end of a job -------------------------------------------------------------------------------------------------
+
+
+def hold_back() -> None:
+    """Let the first rank complain before this one: if it does, this one will not come to it."""
+    if _rank_and_size()[0] > 0:
+        time.sleep(GRACE)
+
+
+def end_job(code: int) -> None:
+    """End all ranks if this process ends with an error, for which the others would wait for ever.
+
+    Parameters
+    ----------
+    code : int
+        The exit code; after 0, and in a process that is alone, nothing happens.
+    """
+    if code and _rank_and_size()[1] > 1:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        _mpi().COMM_WORLD.Abort(code)
+
+
+def _complain_and_end(
+    complain: Callable[..., Any], kind: type[BaseException], error: BaseException, traceback: TracebackType | None
+) -> None:
+    """Be the last to see an exception that nobody has caught."""
+    hold_back()
+    complain(kind, error, traceback)
+    end_job(130 if issubclass(kind, KeyboardInterrupt) else 1)
+
+
+def _rank_and_size() -> tuple[int, int]:
+    """Return this process's rank and the number of them, without starting MPI."""
+    mpi = sys.modules.get("mpi4py.MPI")
+    if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
+        return 0, 1
+    return mpi.COMM_WORLD.Get_rank(), mpi.COMM_WORLD.Get_size()
+
+
+# Small things -----------------------------------------------------------------------------------------------------
+
+
+def _mpi() -> Any:
+    try:
+        return importlib.import_module("mpi4py.MPI")
+    except ModuleNotFoundError:
+        raise ValueError("distributed='mpi': mpi4py is not installed: pip install mpi4py") from None
+    except (ImportError, RuntimeError) as error:
+        raise ValueError(
+            f"distributed='mpi': mpi4py finds no MPI ({_first_line(str(error))}): load the one of your cluster, "
+            "or pip install mpich"
+        ) from None
+
+
+def _from_first_of(comm: Any, function: Callable[[], T]) -> T:
+    outcome: tuple[Any, Exception | None] | None = None
+    if comm.Get_rank() == 0:
+        try:
+            outcome = function(), None
+        except Exception as error:
+            outcome = None, error
+    value, raised = comm.bcast(outcome)
+    if raised is not None:
+        raise raised
+    result: T = value
+    return result
+
+
+def _processors() -> set[int]:
+    """Return the processors that this process may run on."""
+    if hasattr(os, "sched_getaffinity"):
+        return os.sched_getaffinity(0)
+    return set(range(os.cpu_count() or 1))
+
+
+def _first_line(text: str) -> str:
+    return " ".join(text.strip().partition("\n")[0].split())

@@ -1,0 +1,604 @@
+"""Many ranks: the result of one, to rounding; bit by bit the same on each; and never a hang.
+
+What needs MPI runs `ranks.py` under ``mpiexec``. The rest runs ranks as threads that talk through memory.
+"""
+
+import contextlib
+import importlib.util
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import Adam, BatchNorm, Dense, Network, SoftmaxCrossEntropy, backends
+from xpnet.backends import local_spec
+from xpnet.training import distributed
+from xpnet.training.checkpoint import RunDirectory
+from xpnet.training.distributed import MPIRanks, Ranks, get_ranks
+from xpnet.training.recipes import RECIPES
+from xpnet.training.step import Trainer, device_data, gradients, move_batches, reduce_sums
+
+# Of 103 samples 10 are for validation. Batches of 10 leave one of 3, so that of 4 ranks one has nothing to do; the
+# tutorial's have one sample.
+SETTINGS = {recipe: {"recipe": recipe, "train_samples": 103, "epochs": 2, "seed": 4} for recipe in RECIPES}
+for recipe in ("mlp", "deep", "cnn", "best"):
+    SETTINGS[recipe]["batch_size"] = 10
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+
+
+def columns(rows, names=("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")):
+    return np.asarray([[np.nan if row[name] is None else row[name] for name in names] for row in rows])
+
+
+# Ranks as threads -------------------------------------------------------------------------------------------------
+
+
+class Together:
+    """What mpi4py's communicator does, for threads."""
+
+    def __init__(self, size):
+        self.size, self.barrier, self.places = size, threading.Barrier(size), [None] * size
+        self.here = threading.local()
+
+    def Get_rank(self):
+        return self.here.rank
+
+    def Get_size(self):
+        return self.size
+
+    def allgather(self, thing):
+        self.places[self.here.rank] = thing
+        self.barrier.wait(30)
+        things = list(self.places)
+        self.barrier.wait(30)
+        return things
+
+    def bcast(self, thing):
+        return self.allgather(thing)[0]
+
+    def allreduce(self, number):
+        return sum(self.allgather(number))
+
+    def Allreduce(self, place, buffer):
+        total = sum(self.allgather(buffer.copy()))
+        buffer[...] = total
+
+    def Dup(self):
+        return self
+
+    def Split_type(self, kind):
+        return self
+
+    def Abort(self, code):
+        self.aborted = code
+
+
+@pytest.fixture
+def pretended(monkeypatch):
+    """A module in the place of mpi4py.MPI, whose one communicator is of a size that can be set."""
+    mpi = types.ModuleType("mpi4py.MPI")
+    mpi.IN_PLACE, mpi.COMM_TYPE_SHARED = "in place", "shared"
+    mpi.COMM_WORLD = Together(1)
+    mpi.COMM_WORLD.here.rank = 0
+    mpi.Is_initialized, mpi.Is_finalized = (lambda: True), (lambda: False)
+    mpi.Get_library_version = lambda: "Pretended MPI 1.0\n of today"
+    package = types.ModuleType("mpi4py")
+    package.MPI = mpi
+    monkeypatch.setitem(sys.modules, "mpi4py", package)
+    monkeypatch.setitem(sys.modules, "mpi4py.MPI", mpi)
+    monkeypatch.setattr(sys, "excepthook", sys.excepthook)
+    monkeypatch.setattr(distributed, "GRACE", 0.01)
+    for name in distributed.LAUNCHERS:
+        monkeypatch.delenv(name, raising=False)
+    distributed._join.cache_clear()
+    yield mpi
+    distributed._join.cache_clear()
+
+
+def on_ranks(size, work):
+    """Run ``work(ranks)`` on each of some ranks, and return what each returned or raised."""
+    comm = Together(size)
+    results = [None] * size
+
+    def run(rank):
+        comm.here.rank = rank
+        try:
+            results[rank] = work(MPIRanks(comm, comm))
+        except Exception as error:
+            results[rank] = error
+
+    threads = [threading.Thread(target=run, args=(rank,)) for rank in range(size)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(60)
+    assert not any(thread.is_alive() for thread in threads)
+    return results
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 7])
+@pytest.mark.parametrize("n", [0, 1, 5, 16])
+def test_shares_are_even_and_leave_nothing_out(n, size):
+    def share(rank):
+        ranks = Ranks()
+        ranks.rank, ranks.size = rank, size
+        return list(range(n))[ranks.share(n)]
+
+    shares = [share(rank) for rank in range(size)]
+    assert [sample for part in shares for sample in part] == list(range(n))
+    assert max(map(len, shares)) - min(map(len, shares)) <= 1
+
+
+@pytest.mark.parametrize("recipe", ["tutorial", "best"])
+def test_a_rank_without_samples_adds_nothing(backend, pretended, digits, recipe):
+    """Forwards and backwards on a batch of none, next to a rank that has them all; with batch normalization too."""
+    data = digits.first(6)
+    prepared = RECIPES[recipe](data)
+    network, loss = prepared.network, prepared.settings.get("loss", SoftmaxCrossEntropy())
+    rng = np.random.default_rng(3)
+    rows = {"index": np.arange(6, dtype=np.int32)}
+    drawn = network.noise(np.random.RandomState(0) if recipe == "tutorial" else rng, 6)
+    rows |= {f"noise.{i}": noise for i, noise in enumerate(drawn) if noise is not None}
+    theta, state = network.init(rng)
+
+    def sums(ranks):
+        with backend.session("float64"):
+            reduce = ranks.all_reduce(backend)
+            trainer = Trainer(network, loss, Adam(), backend, "float64", reduce)
+            held = device_data(trainer, data.train_images, data.train_labels, 10)
+            part = {k: v[: 0 if ranks.rank == 1 else 6] for k, v in rows.items()}
+            arrays = [{k: backend.asarray(v) for k, v in layer.items()} for layer in state]
+            found, after = gradients(trainer, backend.asarray(theta), arrays, move_batches(trainer, part), held)
+            found = reduce_sums(found, reduce, backend.xp)
+            plain = [np.asarray(x) if isinstance(x, float) else backend.to_numpy(x) for x in found]
+            return plain + [backend.to_numpy(v) for layer in after for v in layer.values()]
+
+    expected = sums(Ranks())
+    for ours in on_ranks(2, sums):
+        if isinstance(ours, Exception):
+            raise ours
+        assert len(ours) == len(expected)
+        for a, b in zip(ours, expected, strict=True):
+            np.testing.assert_allclose(a, b, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_threads_give_the_curves_of_one(pretended, digits, tmp_path, recipe):
+    settings = {**SETTINGS[recipe], "dataset": digits, "dtype": "float64", "progress": False}
+    one = xpnet.train(**settings)
+
+    def work(ranks):
+        return xpnet.train(**settings, distributed=ranks, output_dir=tmp_path / "run")
+
+    runs = on_ranks(3, work)
+    for run in runs:
+        if isinstance(run, Exception):
+            raise run
+        np.testing.assert_allclose(columns(run.history.to_dicts()), columns(one.history.to_dicts()), rtol=1e-12)
+    assert (one.config["ranks"], runs[1].config["ranks"]) == (1, 3)
+    assert len(xpnet.History.from_csv(tmp_path / "run" / "history.csv")) == 2
+    # The folder is there already: the first rank finds that out, and all of them raise it.
+    assert [str(error).partition(": ")[2][:16] for error in on_ranks(3, work)] == ["holds a run alre"] * 3
+    # And from there one process goes on where three left off.
+    resumed = xpnet.train(**settings | {"epochs": 2}, output_dir=tmp_path / "run", resume=True)
+    assert resumed.history == runs[0].history
+
+
+def test_what_the_first_does_all_get(pretended):
+    def work(ranks):
+        called = []
+        value = ranks.from_first(lambda: called.append(ranks.rank) or "found")
+        return value, called, ranks.any(ranks.rank == 2), ranks.any(False), list(ranks.add([ranks.rank, 0.5]))
+
+    assert on_ranks(3, work) == [("found", [rank] * (rank == 0), True, False, [3.0, 1.5]) for rank in range(3)]
+
+    def broken(ranks):
+        ranks.once_a_machine(lambda: 1 / 0)
+
+    assert [type(error) for error in on_ranks(3, broken)] == [ZeroDivisionError] * 3
+    alone = Ranks()
+    assert (alone.first, alone.from_first(lambda: 5), alone.any(True), alone.add([2.0])) == (True, 5, True, [2.0])
+
+
+def test_a_rank_that_is_about_to_do_something_else_is_named(pretended):
+    config = {"seed": 1, "backend": "cupy:0", "network": {"layers": [{"class": "Dense", "units": 10}]}}
+
+    def work(other, weights):
+        def compare(ranks):
+            ours = other if ranks.rank == 2 else config
+            ranks.compare(ours, lambda: np.full(3, weights if ranks.rank == 1 else 1.0))
+
+        return on_ranks(3, compare)
+
+    assert work(config | {"backend": "cupy:2"}, 1.0) == [None] * 3
+    errors = work(config | {"seed": 2}, 1.0)
+    assert ["on rank 2 seed is 2, on rank 0 1" in str(error) for error in errors] == [True] * 3
+    errors = work({**config, "network": {"layers": [{"class": "Dense", "units": 9}]}}, 1.0 + 1e-15)
+    for words in ("on rank 2 network.layers.0.units is 9, on rank 0 10", "on rank 1 initial_weights is"):
+        assert [words in str(error) for error in errors] == [True] * 3
+
+
+def test_processors_are_shared_out_among_the_ranks_of_a_machine(pretended, monkeypatch):
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(distributed, "_processors", lambda: set(range(8)))
+    assert on_ranks(3, lambda ranks: ranks.threads(None)) == [2, 2, 2]
+    assert on_ranks(9, lambda ranks: ranks.threads(None)) == [1] * 9
+    assert on_ranks(3, lambda ranks: ranks.threads(5)) == [5, 5, 5]
+    monkeypatch.setenv("OMP_NUM_THREADS", "4")
+    assert on_ranks(2, lambda ranks: ranks.threads(None)) == [None, None]
+    assert Ranks().threads(None) is None
+    monkeypatch.undo()
+    assert distributed._processors()
+
+
+def test_joining(pretended, monkeypatch):
+    alone = get_ranks("mpi")
+    assert (alone.rank, alone.size, get_ranks("mpi") is alone, get_ranks(alone) is alone) == (0, 1, True, True)
+    numpy = alone.open_backend("numpy")
+    assert (numpy.spec, alone.all_reduce(numpy), type(get_ranks(None))) == ("numpy", None, Ranks)
+    with pytest.raises(ValueError, match=r"distributed='smoke': unknown; there are mpi, mpi:device"):
+        get_ranks("smoke")
+    distributed._join.cache_clear()
+    monkeypatch.setenv("OMPI_COMM_WORLD_SIZE", "3")
+    with pytest.raises(ValueError, match=r"3 processes were started, .* uses Pretended MPI 1\.0$"):
+        get_ranks("mpi")
+
+
+def test_an_mpi_that_takes_no_gpu_arrays_is_refused(pretended, monkeypatch):
+    monkeypatch.setattr(distributed, "cuda_aware", lambda mpi: False)
+    with pytest.raises(ValueError, match=r"Pretended MPI 1\.0 cannot take the arrays of a GPU"):
+        get_ranks("mpi:device")
+    monkeypatch.setattr(distributed, "cuda_aware", lambda mpi: True)
+    assert get_ranks("mpi:device").on_device
+
+
+def test_cuda_awareness_is_what_the_library_says(monkeypatch):
+    for library, answer in (
+        (types.SimpleNamespace(), False),
+        (types.SimpleNamespace(MPIX_Query_cuda_support=lambda: 0), False),
+        (types.SimpleNamespace(MPIX_Query_cuda_support=lambda: 1), True),
+    ):
+        monkeypatch.setattr(distributed.ctypes, "CDLL", lambda path, library=library: library)
+        assert distributed.cuda_aware(types.SimpleNamespace(__file__="mpi.so")) is answer
+
+
+def test_without_mpi_the_error_says_what_to_install(monkeypatch):
+    distributed._join.cache_clear()
+    monkeypatch.setitem(sys.modules, "mpi4py", None)
+    monkeypatch.delitem(sys.modules, "mpi4py.MPI", raising=False)
+    with pytest.raises(ValueError, match="pip install mpi4py"):
+        xpnet.train(dataset="digits", distributed="mpi")
+
+    def no_library(name):
+        raise RuntimeError("cannot load MPI library\nlibmpi.so.12: no such file")
+
+    monkeypatch.setattr(distributed.importlib, "import_module", no_library)
+    with pytest.raises(ValueError, match=r"no MPI \(cannot load MPI library\): load the one of your cluster, or pip"):
+        get_ranks("mpi")
+
+
+def test_a_rank_that_fails_ends_the_job(pretended, monkeypatch, capsys):
+    get_ranks("mpi")
+    world = pretended.COMM_WORLD
+    distributed.end_job(1)
+    assert not hasattr(world, "aborted")  # alone, a process ends by itself
+    world.size = 2
+    distributed.end_job(0)
+    assert not hasattr(world, "aborted")
+    world.here.rank = 1
+    for error, code in ((ValueError("no more of this"), 1), (KeyboardInterrupt(), 130)):
+        sys.excepthook(type(error), error, None)
+        assert world.aborted == code
+    assert "no more of this" in capsys.readouterr().err
+    monkeypatch.setattr("xpnet.cli.main", lambda: 2)
+    with pytest.raises(SystemExit):
+        xpnet.cli.entry()
+    assert world.aborted == 2
+
+
+def test_exchanging_leaves_the_array_as_it_was(backend):
+    def double(buffer):
+        buffer *= 2.0
+
+    array = backend.asarray(np.asarray([1.0, 2.0, 3.0]))
+    doubled = backend.exchange(double)(array)
+    assert (backend.to_numpy(array).tolist(), backend.to_numpy(doubled).tolist()) == ([1, 2, 3], [2, 4, 6])
+    if backend.library == "jax":
+        with pytest.raises(xpnet.BackendError, match="go through the host"):
+            backend.exchange(double, on_device=True)
+        return
+    directly = backend.exchange(double, on_device=True)
+    assert backend.to_numpy(directly(array)).tolist() == [2, 4, 6]
+    assert backend.to_numpy(array).tolist() == [1, 2, 3]
+
+
+def test_steps_one_by_one_are_the_same_steps(backend, digits):
+    """What a library compiles as an epoch, it can also run step by step."""
+    stepwise = backend.stepwise()
+    assert (stepwise.spec, stepwise.stepwise().spec) == (backend.spec, backend.spec)
+    net = Network([Dense(7), BatchNorm(), Dense(10)], (64,))
+    runs = [
+        xpnet.fit(net, digits.first(20), epochs=1, batch_size=10, dtype="float64", backend=b, progress=False)
+        for b in (backend, stepwise)
+    ]
+    np.testing.assert_allclose(*(columns(run.history.to_dicts()) for run in runs), rtol=1e-9)
+
+
+def test_each_rank_of_a_machine_gets_a_device_of_its_own(monkeypatch):
+    class Numbered(backends.Backend):
+        library = "numpy"
+
+        @classmethod
+        def devices(cls):
+            return ("many:cpu", "many:gpu:0", "many:gpu:1", "many:gpu:2")
+
+    monkeypatch.setitem(backends.BACKENDS, "many", Numbered)
+    assert [local_spec("many:gpu", number) for number in (0, 2, 4)] == ["many:gpu:0", "many:gpu:2", "many:gpu:1"]
+    for spec in ("many", "many:cpu", "many:gpu:1", "nonsense", np, None):
+        assert local_spec(spec, 2) is spec
+    monkeypatch.setenv("XPNET_BACKEND", "many:gpu")
+    assert local_spec(None, 1) == "many:gpu:1"
+
+
+# Ranks of MPI -----------------------------------------------------------------------------------------------------
+
+MPIEXEC = shutil.which("mpiexec", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}")
+PROGRAM = Path(__file__).with_name("ranks.py")
+# Open MPI starts neither as root nor more ranks than processors unless it is told to; MPICH does not look at these.
+ALLOWED = {
+    "OMPI_ALLOW_RUN_AS_ROOT": "1",
+    "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1",
+    "OMPI_MCA_rmaps_base_oversubscribe": "1",
+    "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
+}
+SECONDS = 100
+
+
+def needs_mpi(test):
+    absent = MPIEXEC is None or importlib.util.find_spec("mpi4py") is None
+    return pytest.mark.mpi(pytest.mark.skipif(absent, reason="no MPI here: pip install mpi4py mpich")(test))
+
+
+def command(size, *args):
+    return [MPIEXEC, "-n", str(size), sys.executable, *map(str, args)]
+
+
+def environment(**more):
+    return os.environ | ALLOWED | {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", **more}
+
+
+def mpi_run(size, *args, **more):
+    """Run a program on some ranks to its end, which must come in time."""
+    return subprocess.run(
+        command(size, *args), capture_output=True, text=True, timeout=SECONDS, env=environment(**more), check=False
+    )
+
+
+def task(name, size, folder, work, **more):
+    return mpi_run(size, PROGRAM, name, folder, json.dumps(work), **more)
+
+
+def arrays(path):
+    with np.load(path) as file:
+        return dict(file)
+
+
+def assert_identical(paths):
+    first, *others = map(arrays, paths)
+    for other in others:
+        for name, array in first.items():
+            np.testing.assert_array_equal(array, other[name], err_msg=name)
+    assert len({path.with_suffix(".json").read_text() for path in paths}) == 1
+
+
+@pytest.fixture(scope="module")
+def singles():
+    """Every recipe in both dtypes, in this process alone."""
+    return {
+        f"{recipe}-{dtype}": xpnet.train(**SETTINGS[recipe], dtype=dtype, dataset="digits", progress=False)
+        for recipe in RECIPES
+        for dtype in TOLERANCE
+    }
+
+
+@needs_mpi
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_any_number_of_ranks_gives_the_curves_of_one(tmp_path, singles, size):
+    works = {
+        f"{recipe}-{dtype}": SETTINGS[recipe] | {"dtype": dtype, "backend": "numpy"}
+        for recipe in RECIPES
+        for dtype in TOLERANCE
+    }
+    result = task("curves", size, tmp_path, works)
+    assert result.returncode == 0, result.stderr
+    for name, single in singles.items():
+        rows = json.loads((tmp_path / f"{name}-0.json").read_text())
+        np.testing.assert_allclose(
+            columns(rows),
+            columns(single.history.to_dicts()),
+            rtol=0.0 if size == 1 else TOLERANCE[name.rpartition("-")[2]],
+            err_msg=name,
+        )
+        assert_identical([tmp_path / f"{name}-{rank}.npz" for rank in range(size)])
+
+
+@needs_mpi
+def test_every_backend_joins_in(backend, tmp_path):
+    settings = {"recipe": "mlp", "epochs": 1, "train_samples": 31, "batch_size": 7, "dtype": "float64"}
+    result = task("curves", 2, tmp_path, {"run": settings | {"backend": backend.spec}})
+    assert result.returncode == 0, result.stderr
+    one = xpnet.train(**settings, backend="numpy", dataset="digits", progress=False)
+    rows = json.loads((tmp_path / "run-1.json").read_text())
+    np.testing.assert_allclose(columns(rows), columns(one.history.to_dicts()), rtol=1e-10)
+    assert_identical([tmp_path / f"run-{rank}.npz" for rank in range(2)])
+
+
+LONG = {"recipe": "deep", "epochs": 9, "train_samples": 103, "batch_size": 10, "dtype": "float64"}
+
+
+@pytest.fixture(scope="module")
+def quiet(tmp_path_factory):
+    """The folder of a long run to which nothing happened."""
+    folder = tmp_path_factory.mktemp("quiet")
+    result = task("long", 3, folder, LONG)
+    assert result.returncode == 0, result.stderr
+    return folder
+
+
+@needs_mpi
+@pytest.mark.parametrize("victim", [0, 2])
+def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tmp_path, quiet, victim):
+    killed = tmp_path
+    process = subprocess.Popen(
+        command(3, PROGRAM, "long", killed, json.dumps(LONG)),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=environment(),
+    )
+    deadline = time.monotonic() + SECONDS
+    while not (killed / "run" / "history.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.kill(int((killed / f"pid-{victim}").read_text()), signal.SIGKILL)
+    begin = time.monotonic()
+    try:
+        assert process.wait(20) != 0
+    finally:
+        process.kill()
+    assert time.monotonic() - begin < 10
+    assert not (killed / "end-0.npz").exists(), "the run was over before the rank was killed"
+
+    result = task("long", 3, killed, LONG | {"resume": True})
+    assert result.returncode == 0, result.stderr
+    ends = [folder / f"end-{rank}.npz" for folder in (killed, quiet) for rank in range(3)]
+    assert_identical(ends)
+    one = xpnet.train(**LONG, dataset="digits", progress=False)
+    rows = json.loads(ends[0].with_suffix(".json").read_text())
+    np.testing.assert_allclose(columns(rows), columns(one.history.to_dicts()), rtol=1e-12)
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("where", "words"),
+    [
+        ("settings", "ValueError: epochs=-1"),
+        ("start", "RuntimeError: rank 1 has no network"),
+        ("callback", "RuntimeError: rank 1 has no memory left"),
+    ],
+)
+def test_a_rank_that_raises_ends_the_job(tmp_path, where, words):
+    begin = time.monotonic()
+    result = task("fail", 3, tmp_path, where)
+    assert result.returncode != 0
+    assert words in result.stderr
+    assert time.monotonic() - begin < 30
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"learning_rate": 0.5}, "on rank 1 optimizer.learning_rate is 0.5, on rank 0 0.003"),
+        ({"seed": 9}, "on rank 1 initial_weights is"),
+        ({"train_samples": 59}, "on rank 1 data_fingerprint is"),
+    ],
+    ids=str,
+)
+def test_ranks_that_differ_do_not_start(tmp_path, change, words):
+    settings = {"recipe": "mlp", "dataset": "digits", "train_samples": 60, "epochs": 2}
+    result = task("differ", 3, tmp_path, [settings, settings | change, settings])
+    assert result.returncode != 0
+    assert words in result.stderr
+    assert "rank 2" not in result.stderr.partition("the ranks are not about to do the same")[2].partition("Start")[0]
+
+
+@needs_mpi
+def test_the_data_are_loaded_once_a_machine(tmp_path):
+    result = task("once", 3, tmp_path, {})
+    assert result.returncode == 0, result.stderr
+    assert len(list(tmp_path.glob("loaded-*"))) == 1
+
+
+@needs_mpi
+def test_on_the_command_line_only_the_first_rank_prints_and_writes(tmp_path):
+    args = ["-m", "xpnet", "train", "--dataset", "digits", "--train-samples", "50", "--epochs", "2"]
+    args += ["--distributed", "mpi", "--output-dir", str(tmp_path / "r")]
+    result = mpi_run(3, *args, "--json")
+    assert (result.returncode, result.stderr) == (0, "")
+    document = json.loads(result.stdout)
+    assert (document["config"]["ranks"], len(document["history"])) == (3, 2)
+    assert (tmp_path / "r" / "model.safetensors").is_file()
+    assert not (tmp_path / "r" / ".lock").exists()
+    again = mpi_run(3, *args)
+    assert again.returncode != 0
+    assert again.stderr.count("holds a run already") == 1
+    assert again.stdout == ""
+
+
+@needs_mpi
+def test_ctrl_c_finishes_the_epoch_on_all_ranks(tmp_path):
+    args = ["-m", "xpnet", "train", "--recipe", "tutorial", "--dataset", "digits", "--epochs", "5000"]
+    args += ["--train-samples", "100", "--distributed", "mpi", "--output-dir", str(tmp_path / "r")]
+    process = subprocess.Popen(
+        command(2, *args), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    deadline = time.monotonic() + SECONDS
+    while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    try:
+        _, err = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert process.returncode != 0
+    assert err.count("interrupted") == 1
+    assert err.count("finishing this epoch") <= 1  # not if the other rank has heard of it sooner
+    done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
+    # mpiexec does not wait for the last of its processes to be gone.
+    lock = RunDirectory(tmp_path / "r").lock
+    while time.monotonic() < deadline:
+        with contextlib.suppress(xpnet.BusyError), lock():
+            break
+        time.sleep(0.05)
+    resumed = xpnet.train(
+        "tutorial",
+        dataset="digits",
+        train_samples=100,
+        epochs=done + 1,
+        output_dir=tmp_path / "r",
+        resume=True,
+        progress=False,
+    )
+    assert len(resumed.history) == done + 1
+
+
+@needs_mpi
+def test_mpi_is_not_imported_unless_asked_for():
+    code = (
+        "import sys, xpnet; xpnet.train('mlp', dataset='digits', train_samples=30, epochs=1, progress=False);"
+        "print([name for name in sys.modules if name.startswith('mpi4py')])"
+    )
+    assert subprocess.check_output([sys.executable, "-c", code], text=True, timeout=SECONDS).strip() == "[]"
+
+
+@needs_mpi
+def test_an_mpi_of_processors_only_says_so():
+    """The packages on PyPI are not built with CUDA."""
+    args = ["-m", "xpnet", "train", "--dataset", "digits", "--distributed", "mpi:device"]
+    library = subprocess.check_output(
+        [sys.executable, "-c", "from mpi4py import MPI; print(MPI.Get_library_version())"], text=True, timeout=SECONDS
+    )
+    result = mpi_run(2, *args)
+    if "MPICH" not in library:
+        pytest.skip("whether this MPI was built with CUDA is not known")
+    assert result.returncode != 0
+    assert result.stderr.count("cannot take the arrays of a GPU") == 1
