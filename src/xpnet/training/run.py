@@ -212,7 +212,7 @@ def load(
     described = meta.get("network")
     if not isinstance(described, dict):
         raise CheckpointError(f"{path}: does not say of which network these weights are")
-    if others := [f"{name} is {b}, not {a}" for name, a, b in config_differences(described, config["network"])]:
+    if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
         raise CheckpointError(f"{Path(directory) / CONFIG}: not of the network in {MODEL}: {'; '.join(others)}")
     network, expected = _described(described, sum(array.size for array in arrays.values()), path)
     check_arrays(expected, arrays, str(path))
