@@ -79,6 +79,7 @@ def test_activations_survive_large_numbers():
 
 def test_relu_backward_holds_the_gradient_of_a_zero_back():
     assert activations.relu_backward(np.zeros(2), np.ones(2)).tolist() == [0.0, 0.0]
+    assert activations.leaky_relu_backward(np.zeros(2), np.ones(2), 0.25).tolist() == [0.25, 0.25]
 
 
 @settings(max_examples=15, deadline=None)

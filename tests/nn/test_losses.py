@@ -61,8 +61,11 @@ def test_logits_of_any_size_neither_overflow_nor_give_nan(dtype):
 
 
 def test_a_label_out_of_range_is_an_error_and_smoothing_is_checked():
-    with pytest.raises(IndexError):
-        SquaredError().targets(np.asarray([3]), 3)
+    for labels, words in (([0, 3], "from 0 to 3"), ([-1, 2], "from -1 to 2")):
+        with pytest.raises(ValueError, match=f"^labels: {words}; must be from 0 to 2"):
+            SquaredError().targets(np.asarray(labels), 3)
+    assert SquaredError().targets(np.asarray([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert SquaredError().targets(np.asarray([], int), 3).shape == (0, 3)
     for smoothing, error in ((1.0, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("a", TypeError)):
         with pytest.raises(error, match=f"^label_smoothing={smoothing!r}: must be"):
             SoftmaxCrossEntropy(smoothing)

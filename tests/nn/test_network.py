@@ -182,6 +182,15 @@ def test_bad_images_are_refused(images, error, words):
         bound.predict(images)
 
 
+def test_weights_of_another_size_are_refused():
+    theta, state = DENSE.init(np.random.default_rng(0))
+    for parameters, states in ((theta[:-1], state), (theta[None, :], state), (theta, state[:-1])):
+        with pytest.raises(
+            ShapeError, match=rf"^theta of shape .*: this network has {DENSE.size} parameters and 6 layers"
+        ):
+            DENSE.bind(parameters, states, xpnet.get_backend("numpy"))
+
+
 def test_a_network_without_weights_says_so():
     with pytest.raises(ValueError, match="no weights yet"):
         DENSE.predict(np.zeros((1, 6)))

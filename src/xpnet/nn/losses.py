@@ -176,7 +176,15 @@ class Loss:
         -------
         array, shape (n, classes)
             On the host.
+
+        Raises
+        ------
+        ValueError
+            If a label is no class.
         """
+        # A negative index would count from the end.
+        if np.any((labels < 0) | (labels >= classes)):
+            raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
         return np.asarray(np.eye(classes)[labels])
 
     def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:

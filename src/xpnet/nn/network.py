@@ -379,7 +379,18 @@ class Network:
         backend: Backend,
         dtype: str = "float32",
     ) -> Network:
-        """Return this network with parameters, copied from the host to a backend."""
+        """Return this network with parameters, copied from the host to a backend.
+
+        Raises
+        ------
+        ShapeError
+            If there are more or fewer than it has.
+        """
+        if np.shape(theta) != (self.size,) or len(state) != len(self.layers):
+            raise ShapeError(
+                f"theta of shape {np.shape(theta)} with the state of {len(state)} layers: this network has "
+                f"{self.size} parameters and {len(self.layers)} layers"
+            )
         with backend.session(dtype):
             weights = Weights(
                 backend.asarray(theta, dtype),
