@@ -77,7 +77,10 @@ SPOKEN = (
     ),
     # These have, and a label that says something else.
     (' aria-label="Toggle hidden content"', ""),
-    (' search-button__button" title="Search" aria-label="Search"', ' search-button__button" title="Search"'),
+    (
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"',
+        'search-button-field search-button__button pst-js-only"',
+    ),
 )
 """What the theme and MyST-NB leave unclear to those who hear a page instead of seeing it: found, replaced by."""
 
