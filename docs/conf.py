@@ -75,11 +75,11 @@ SPOKEN = (
         '<summary><span class="toctree-toggle"',
         '<summary aria-label="pages below this one"><span class="toctree-toggle"',
     ),
-    # These have, and a label that says something else.
+    # These have, and a label that leaves a part of it out.
     (' aria-label="Toggle hidden content"', ""),
     (
         'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"',
-        'search-button-field search-button__button pst-js-only"',
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search Ctrl+K"',
     ),
 )
 """What the theme and MyST-NB leave unclear to those who hear a page instead of seeing it: found, replaced by."""
