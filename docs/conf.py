@@ -30,6 +30,7 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 120
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # So that what a cell writes may have tables.
 
 autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them
 autodoc_member_order = "bysource"
