@@ -28,7 +28,7 @@ myst_heading_anchors = 3
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_merge_streams = True
 nb_render_markdown_format = "myst"  # So that what a cell writes may have tables.
 
