@@ -63,8 +63,8 @@ class TimedRanks(MPIRanks):
         self.seconds += time.perf_counter() - start
 
 
-def steps(ranks, layers, batch, seconds=0.5):
-    """Time training steps: the median over epochs of the slowest rank, in seconds a step."""
+def steps(ranks, layers, batch, seconds=0.3):
+    """Time training steps: the slowest rank, in the epoch in which it was fastest, in seconds a step."""
     n = max(2 * batch, 1024)
     rng = np.random.default_rng(0)
     images = rng.integers(0, 256, (n, 784)).astype(np.uint8)
@@ -89,7 +89,9 @@ def steps(ranks, layers, batch, seconds=0.5):
             rows.append(ranks.comm.allgather((whole, talk, draw)))
             begin, epoch = begin or time.perf_counter(), epoch + 1
     times = np.asarray(rows[1:]) / loop.steps
-    whole, talk, draw = np.median(times.max(axis=1)[:, 0]), np.median(times[:, :, 1]), np.median(times[:, :, 2])
+    # What else a machine does can only make an epoch longer.
+    best = np.argmin(times[:, :, 0].max(axis=1))
+    whole, talk, draw = times[best, :, 0].max(), times[best, :, 1].mean(), times[:, :, 2].max(axis=1).min()
     return {"batch": batch, "parameters": network.size, "step": whole, "all_reduce": talk, "draw": draw}
 
 
@@ -179,7 +181,7 @@ def draw(document, where):
     share = [100 * row["all_reduce"] / row["step"] for row in rows]
     middle.semilogx([row["parameters"] for row in rows], share, "o-", color="#0072B2")
     middle.set(title="Share of the all-reduce in a step", xlabel="parameters", ylabel="percent, measured on 2 ranks")
-    middle.set_ylim(0, 100)
+    middle.set_ylim(0, None)
     counts = 2.0 ** np.arange(11)
     for name, color in (("mlp", "#0072B2"), ("deep", "#D55E00")):
         model = document["model"][name]
