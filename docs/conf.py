@@ -1,8 +1,13 @@
 """Sphinx configuration: MyST pages, whose code cells are executed, and a reference out of the docstrings."""
 
 import os
+import re
+import sys
+from pathlib import Path
 
 import xpnet
+
+sys.path.insert(0, str(Path(__file__).parent / "_extensions"))
 
 # Cells run on the bundled digits and draw to memory; a build opens no connection.
 os.environ["XPNET_OFFLINE"] = "1"
@@ -14,6 +19,8 @@ copyright = "the xpnet developers"
 version = release = xpnet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
+extensions += ["mathml", "source"]  # Our own, beside this file.
+html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
 # In docstrings single backticks name an object.
@@ -26,8 +33,9 @@ myst_heading_anchors = 3
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # So that what a cell writes may have tables.
 
 autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them
 autodoc_member_order = "bysource"
@@ -43,5 +51,57 @@ html_theme_options = {
     "footer_start": ["copyright"],
     "footer_end": [],
     "navbar_align": "left",
+    "header_links_before_dropdown": 6,
+    "show_toc_level": 2,
 }
+# Pages without others below them have no use for the navigation at their left; their code has.
+html_sidebars = {
+    name: [] for name in ("index", "quickstart", "tutorial", "ladder", "portable", "performance", "changelog")
+}
+html_static_path = ["_static"]
+html_css_files = ["custom.css"]
+html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
+
+
+def back_to_the_reference(app, pagename, templatename, context, doctree):
+    """Mend the links from the source back to the reference.
+
+    viewcode takes all names of a module to be listed under one package; here some are listed under `xpnet` and others
+    under the module itself. The page that a link leads to is named after the object, and knows better.
+    """
+    if pagename.startswith("_modules/"):
+        link = re.compile(r'generated/((?:\w+\.)*(\w+))\.html#(?:\w+\.)*?\2((?:\.\w+)*)"')
+        context["body"] = link.sub(r'generated/\1.html#\1\3"', context["body"])
+
+
+SPOKEN = (
+    # Arrows that unfold a part of the navigation have no text at all.
+    (
+        '<summary><span class="toctree-toggle"',
+        '<summary aria-label="pages below this one"><span class="toctree-toggle"',
+    ),
+    # These have, and a label that leaves a part of it out.
+    (' aria-label="Toggle hidden content"', ""),
+    (
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"',
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search Ctrl+K"',
+    ),
+)
+"""What the theme and MyST-NB leave unclear to those who hear a page instead of seeing it: found, replaced by."""
+
+
+def say_what_is_seen(app, exception):
+    """Mend the finished pages."""
+    if exception is None and app.builder.format == "html":
+        for path in Path(app.outdir).rglob("*.html"):
+            text = before = path.read_text(encoding="utf-8")
+            for found, better in SPOKEN:
+                text = text.replace(found, better)
+            if text != before:
+                path.write_text(text, encoding="utf-8")
+
+
+def setup(app):
+    app.connect("html-page-context", back_to_the_reference)
+    app.connect("build-finished", say_what_is_seen)

@@ -9,7 +9,7 @@ import pytest
 import xpnet
 
 # Programs with libraries of their own to import, not tests: doctest would import them.
-collect_ignore = ["benchmarks"]
+collect_ignore = ["benchmarks", "fuzz"]
 
 DEFAULT = "numpy,array_api_strict,array_api_strict:device1"
 

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,7 +14,9 @@ import pytest
 
 import xpnet
 from xpnet.cli import main
+from xpnet.training.checkpoint import RunDirectory
 from xpnet.training.run import Run
+from xpnet.training.step import Trainer
 
 
 @pytest.fixture
@@ -167,24 +170,214 @@ def test_plot(run_dir, tmp_path):
         (["predict", "nowhere", "x.npy"], "'nowhere' is not the folder of a run"),
         (["ladder", "--dataset", "digits", "--recipes", "mlp,nope"], "recipe='nope'"),
         (["nonsense"], "nonsense"),
+        (["train", "--epochs"], "--epochs"),
+        (["predict", "nowhere"], "IMAGES"),
+        (["train", "--dataset", "digits", "--train-samples", "1001"], "train_samples=1001"),
+        (["train", "--dataset", "digits", "--seed", "-1"], "seed=-1"),
+        (["train", "--dataset", "digits", "--threads", "0"], "threads=0"),
+        (["train", "--dataset", "digits", "--patience", "0"], "patience=0"),
+        (["train", "--dataset", "digits", "--validation-fraction", "1"], "validation_fraction=1.0"),
+        (["train", "--dataset", "digits", "--batch-size", "0"], "batch_size=0"),
+        (["train", "--dataset", "digits", "--hidden-sizes", "0"], "hidden_sizes=0"),
+        (["train", "--dataset", "digits", "--learning-rate", "nan"], "learning_rate=nan"),
+        (["plot", "nowhere", "c.png"], "'nowhere' is not the folder of a run"),
+        (["compare", "--dataset", "digits", "--recipe", "nope", "--backends", "numpy"], "recipe='nope'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(args, words, capsys, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert main(args) == 2
-    captured = capsys.readouterr()
-    assert words in captured.err
-    assert captured.out == ""
-    assert "Traceback" not in captured.err
+    assert words in one_line(capsys)
     assert list(tmp_path.iterdir()) == []
 
 
-def test_images_that_cannot_be_read_are_a_users_mistake(run_dir, tmp_path, capsys):
-    (tmp_path / "bad.idx").write_bytes(b"not idx")
-    (tmp_path / "bad.npy").write_bytes(b"not npy")
-    for name in ("bad.idx", "bad.npy", "missing.npy"):
-        assert main(["predict", str(run_dir), str(tmp_path / name)]) == 2
-        assert name in capsys.readouterr().err
+def one_line(capsys):
+    """Return the one line that a mistake is answered with."""
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert captured.err.startswith("xpnet: ")
+    assert captured.err.count("\n") == 1
+    return captured.err
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A run that the tests only read."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    data = xpnet.load_dataset("digits").first(50)
+    xpnet.train("mlp", dataset=data, epochs=1, output_dir=folder, progress=False)
+    return folder
+
+
+HUGE = b"\x93NUMPY\x01\x00v\x00" + b"{'descr': '<f8', 'fortran_order': False, 'shape': (99999999999, 64), }".ljust(117)
+IMAGES = {
+    "empty.npy": b"",
+    "text.npy": b"not npy",
+    "zip.npy": b"PK\x03\x04 and no more",
+    "huge.npy": HUGE + b"\n" + bytes(64),
+    "more than huge.npy": HUGE.replace(b"99999999999", b"9" * 30) + b"\n",
+    "objects.npy": np.asarray([{}], object),
+    "words.npy": np.asarray(["seven"]),
+    "complex.npy": np.zeros((1, 64), complex),
+    "a number.npy": np.float64(7.0),
+    "one image.npy": np.zeros(64),
+    "wrong shape.npy": np.zeros((2, 9, 9)),
+    "nan.npy": np.full((1, 64), np.nan),
+    "negative.npy": np.full((1, 64), -1),
+    "too bright.npy": np.full((1, 8, 8), 255, np.uint8),
+    "empty.idx": b"",
+    "text.idx": b"not idx",
+    "cut.gz": b"\x1f\x8b\x08",
+    "no dot": b"\0\0\x08\1\0\0\0\1",
+}
+
+
+@pytest.mark.parametrize("name", [*IMAGES, "missing.npy", "missing.idx", "."])
+def test_images_that_cannot_be_read_are_a_users_mistake(trained, tmp_path, capsys, name):
+    if isinstance(IMAGES.get(name), bytes):
+        (tmp_path / name).write_bytes(IMAGES[name])
+    elif name in IMAGES:
+        np.save(tmp_path / name, IMAGES[name], allow_pickle=True)
+    assert main(["predict", str(trained), str(tmp_path / name)]) == 2
+    assert "images" in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    "images",
+    [
+        np.zeros((0, 8, 8)),
+        np.zeros((1, 64), np.float16),
+        np.zeros((1, 64), ">f8"),
+        np.zeros((1, 64), np.longdouble),
+        np.full((1, 8, 8, 1), 16, np.int64),
+        np.zeros((64, 3)).T,
+    ],
+    ids=lambda a: f"{a.dtype.str}{a.shape}",
+)
+def test_images_of_every_kind_of_number_are_read(trained, tmp_path, capsys, images):
+    np.save(tmp_path / "images.npy", images)
+    assert main(["predict", str(trained), str(tmp_path / "images.npy"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["labels"]) == len(images)
+
+
+def damage_config(folder):
+    (folder / "config.json").write_text("[" * 100_000)
+
+
+def exchange_config(folder):
+    text = (folder / "config.json").read_text()
+    (folder / "config.json").write_text(text.replace('"units": 100', '"units": 100000000000'))
+
+
+def strip_config(folder):
+    (folder / "config.json").write_text('{"network": {}}')
+
+
+def damage_model(folder):
+    with open(folder / "model.safetensors", "r+b") as file:
+        file.truncate(999)
+
+
+def remove_model(folder):
+    (folder / "model.safetensors").unlink()
+
+
+def remove_config(folder):
+    (folder / "config.json").unlink()
+
+
+@pytest.mark.parametrize(
+    "damage", [damage_config, exchange_config, strip_config, damage_model, remove_model, remove_config]
+)
+@pytest.mark.parametrize("command", ["evaluate", "predict"])
+def test_a_damaged_run_is_named(trained, tmp_path, capsys, command, damage):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    damage(folder)
+    np.save(tmp_path / "images.npy", np.zeros((1, 64)))
+    assert main([command, str(folder), *([str(tmp_path / "images.npy")] if command == "predict" else [])]) == 2
+    assert str(folder) in one_line(capsys)
+
+
+def test_a_run_that_cannot_be_drawn_is_named(trained, tmp_path, capsys):
+    folder = shutil.copytree(trained, tmp_path / "run")
+    for picture, words in (("c.docx", "ending"), ("missing/c.png", "no folder")):
+        assert main(["plot", str(folder), str(tmp_path / picture)]) == 2
+        assert words in one_line(capsys)
+    (folder / "history.csv").write_text("epoch,loss\n")
+    assert main(["plot", str(folder), str(tmp_path / "c.png")]) == 2
+    assert "history.csv: not a history" in one_line(capsys)
+    (folder / "history.csv").unlink()
+    assert main(["plot", str(folder), str(tmp_path / "c.png")]) == 2
+    assert "the history cannot be read" in one_line(capsys)
+    strip_config(folder)
+    assert main(["plot", str(folder), str(tmp_path / "c.png")]) == 2
+    assert "not the configuration of a run" in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", ["train", "compare", "ladder"])
+@pytest.mark.parametrize("place", ["file", "file/below", "/proc/xpnet"])
+def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(tmp_path, capsys, monkeypatch, command, place):
+    if place.startswith("/proc") and not sys.platform.startswith("linux"):
+        pytest.skip("no such folder here")
+    monkeypatch.setattr(Trainer, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
+    (tmp_path / "file").write_text("mine")
+    folder = tmp_path / place  # an absolute place stays what it is
+    assert main([command, "--dataset", "digits", "--epochs", "1", "--output-dir", str(folder)]) == 2
+    assert f"output_dir='{folder}'" in one_line(capsys)
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_a_folder_in_use_is_named(tmp_path, capsys):
+    with RunDirectory(tmp_path).lock():
+        assert main(["train", "--dataset", "digits", "--output-dir", str(tmp_path)]) == 2
+    assert "another run is writing there" in one_line(capsys)
+
+
+def test_an_unknown_backend_is_named_before_the_first_of_several_runs(capsys, monkeypatch):
+    monkeypatch.setattr(Trainer, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
+    assert main(["compare", "--dataset", "digits", "--backends", "numpy,nope"]) == 2
+    assert "backend='nope'" in one_line(capsys)
+
+
+@pytest.mark.parametrize("command", [["fetch"], ["train", "--dataset", "mnist"]], ids=" ".join)
+def test_data_that_cannot_be_had_is_exit_code_1(command, tmp_path, capsys):
+    """Nobody's mistake: the network's, say."""
+    assert main([*command, "--data-dir", str(tmp_path)]) == 1
+    assert "XPNET_OFFLINE is set" in one_line(capsys)
+
+
+def test_too_little_memory_is_exit_code_1(capsys):
+    args = ["train", "--dataset", "digits", "--hidden-sizes", f"{10**15}"]
+    assert main(args) == 1
+    assert "xpnet: " in one_line(capsys)
+
+
+FULL = """
+import resource, sys
+from xpnet.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a limit of POSIX")
+def test_a_full_disk_is_exit_code_1(tmp_path):
+    args = ["train", "--dataset", "digits", "--epochs", "2", "--output-dir", str(tmp_path)]
+    result = subprocess.run([sys.executable, "-c", FULL, *args], capture_output=True, text=True)
+    assert (result.returncode, result.stdout) == (1, "")
+    assert result.stderr.count("\n") == 1
+    assert "cannot write" in result.stderr
+    assert "File too large" in result.stderr
+
+
+def test_a_reader_that_has_seen_enough_is_no_accident():
+    process = subprocess.Popen(
+        [sys.executable, "-m", "xpnet", "backends"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    process.stdout.close()
+    error = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(60), error) == (1, "")
 
 
 def test_a_diverging_run_is_exit_code_1(tmp_path, capsys):
@@ -217,10 +410,13 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path):
     assert process.returncode == 130, err
     assert "interrupted" in err
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
-    resumed = xpnet.train(
-        "tutorial", dataset="digits", epochs=done + 1, output_dir=tmp_path / "r", resume=True, progress=False
-    )
-    assert len(resumed.history) == done + 1
+    settings = {"dataset": "digits", "epochs": done + 1, "progress": False}
+    resumed = xpnet.train("tutorial", output_dir=tmp_path / "r", resume=True, **settings)
+    whole = xpnet.train("tutorial", **settings)
+    for column in ("train_loss", "train_accuracy", "test_loss", "test_accuracy"):
+        assert resumed.history.column(column) == whole.history.column(column)
+    for name, array in whole.network.named_arrays().items():
+        np.testing.assert_array_equal(resumed.network.named_arrays()[name], array)
 
 
 def test_a_terminal_sees_the_header_the_epochs_and_no_other_sees_anything(tmp_path):

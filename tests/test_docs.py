@@ -1,19 +1,81 @@
 """The pages that have to keep up with the package."""
 
+import doctest
+import importlib
 import re
 from pathlib import Path
+from typing import NamedTuple
 
+import click
 import pytest
 
 import xpnet
+from xpnet.cli import cli
 
 DOCS = Path(__file__).parents[1] / "docs"
+EXERCISES = sorted(page.stem for page in (DOCS / "exercises").glob("*.md") if page.stem != "index")
+
+
+class Cell(NamedTuple):
+    """A code cell of a page."""
+
+    tags: set[str]
+    code: str
+
+
+def cells(page):
+    """Read the code cells of a page, without what speaks to IPython."""
+    found = []
+    for head, body in re.findall(
+        r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n|:.*?\n)?)(.*?)^```$", page, re.M | re.S
+    ):
+        tags = re.search(r"tags: \[(.*?)\]", head)
+        code = "\n".join(line for line in body.splitlines() if not line.startswith("%"))
+        found.append(Cell(set(tags[1].split(", ")) if tags else set(), code))
+    return found
+
+
+NEED_A_NETWORK = {"load_mnist", "fetch_mnist"}
+"""Their examples are not run: everything else has one that is."""
+
+
+def listed_names():
+    """The names in the reference's tables, each with the module that it is imported from."""
+    for page in sorted((DOCS / "reference").glob("*.md")):
+        module = None
+        for line in page.read_text().splitlines():
+            if match := re.match(r"\.\. currentmodule:: (\S+)$", line):
+                module = match[1]
+            elif match := re.match(r"   (\w+)$", line):
+                yield module, match[1]
 
 
 @pytest.mark.parametrize("name", xpnet.__all__)
 def test_every_public_name_has_its_place_in_the_reference(name):
-    listed = "\n".join(page.read_text() for page in (DOCS / "reference").glob("*.md"))
-    assert re.findall(rf"^ +{name}$", listed, re.MULTILINE) == [f"   {name}"]
+    assert [listed for _, listed in listed_names()].count(name) == 1
+
+
+@pytest.mark.parametrize("module", ["xpnet.data", "xpnet.plots"])
+def test_every_public_name_of_a_package_is_in_the_reference(module):
+    assert set(importlib.import_module(module).__all__) <= {name for _, name in listed_names()}
+
+
+def test_every_name_in_the_reference_has_an_example():
+    without = []
+    for module, name in listed_names():
+        text = getattr(importlib.import_module(module), name).__doc__ or ""
+        examples = doctest.DocTestParser().get_examples(text)
+        if not examples or (name not in NEED_A_NETWORK and all(doctest.SKIP in e.options for e in examples)):
+            without.append(f"{module}.{name}")
+    assert not without
+
+
+def test_every_command_is_in_the_reference_and_every_option_says_what_it_does():
+    headings = re.findall(r"^## xpnet (\w+)$", (DOCS / "reference" / "cli.md").read_text(), re.MULTILINE)
+    assert sorted(headings) == sorted(cli.commands)
+    for command in cli.commands.values():
+        assert command.help
+        assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
 
 
 def test_the_citation_names_this_version():
@@ -22,3 +84,80 @@ def test_the_citation_names_this_version():
 
 def test_the_changelog_tells_of_this_version():
     assert re.search(rf"^## {re.escape(xpnet.__version__)}\b", (DOCS / "changelog.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", EXERCISES)
+def test_an_exercises_check_refuses_what_is_given_and_accepts_the_solution(name, capsys):
+    page = cells((DOCS / "exercises" / f"{name}.md").read_text())
+    kinds = [
+        kind for cell in page for kind in ("exercise", "check", "raises-exception", "solution") if kind in cell.tags
+    ]
+    assert kinds == ["exercise", "check", "raises-exception", "solution"]
+    solved = False
+    names = {"__name__": name}
+    for cell in page:
+        code = compile(cell.code, f"{name}.md", "exec", dont_inherit=True)
+        if "raises-exception" in cell.tags:
+            with pytest.raises(AssertionError, match=r"\w"):
+                exec(code, names)
+            assert "All right." not in capsys.readouterr().out
+            continue
+        exec(code, names)
+        if "solution" in cell.tags:
+            solved = True
+        elif solved and cell.code.startswith("check("):
+            assert capsys.readouterr().out.endswith("All right.\n")
+            solved = "and checked"
+    assert solved == "and checked"
+
+
+def test_every_exercise_is_listed():
+    index = (DOCS / "exercises" / "index.md").read_text()
+    assert all(f"]({name}.md)" in index and f"\n{name}\n" in index for name in EXERCISES)
+
+
+def tutorials_own_loop(spec):
+    """Run the tutorial, with two epochs, until its loop by hand has answered; return its names."""
+    names = {}
+    for cell in cells((DOCS / "tutorial.md").read_text()):
+        code = cell.code.replace('backend = "numpy"', f"backend = {spec!r}").replace("epochs = 20", "epochs = 2")
+        exec(compile(code, "tutorial.md", "exec", dont_inherit=True), names)
+        if "by_hand" in names:
+            return names
+    raise AssertionError("the tutorial has no loop by hand")
+
+
+def test_the_tutorials_own_loop_learns_the_same_on_any_library(backend):
+    names = tutorials_own_loop(backend.spec)
+    assert names["opened"].spec == backend.spec
+    # Guessing would be right in 10%.
+    assert names["by_hand"] > 0.5
+    # Rounding may decide an image or two.
+    assert sum(names["answers"] != tutorials_own_loop("numpy")["answers"]) <= 2
+
+
+def test_the_tutorials_figures_of_mnist_are_what_comes_out(mnist):
+    table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", (DOCS / "tutorial.md").read_text(), re.M)
+    assert [row[0] for row in table] == ["tutorial", "corrected"]
+    for recipe, *told in table:
+        last = xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False).history[-1]
+        measured = [last.test_accuracy, last.test_loss, last.train_accuracy]
+        assert [f"{value:.4f}" for value in measured] == told
+
+
+def test_every_test_that_a_promise_names_exists():
+    """And is counted as a test: a function of that name in that file."""
+    named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", (DOCS / "promises.md").read_text())
+    assert len(named) > 50
+    assert len(named) == len(set(named))
+    for file, name in named:
+        source = (DOCS.parent / file).read_text()
+        assert name.startswith("test_")
+        assert re.search(rf"^def {name}\(", source, re.MULTILINE), f"{file}::{name}"
+
+
+def test_every_promise_names_a_test():
+    text = (DOCS / "promises.md").read_text().partition("## What is not promised")[0]
+    promises = re.findall(r"^\*\*(?:.+\n)+\n(.*)", text, re.MULTILINE)
+    assert len(promises) > 15
+    assert all(line.startswith("- `tests/") for line in promises), promises

@@ -16,7 +16,6 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import importlib
-import importlib.metadata
 import importlib.util
 import os
 import re
@@ -38,7 +37,17 @@ DTYPES = ("float32", "float64")
 
 
 class BackendError(ValueError):
-    """A backend does not exist or cannot be used here; the message says why and what would help."""
+    """A backend does not exist or cannot be used here; the message says why and what would help.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.get_backend("abacus")
+    ... except xpnet.BackendError as error:
+    ...     print(error)
+    backend='abacus': unknown; there are numpy, cupy, torch, jax, array_api_strict
+    """
 
 
 @dataclass(frozen=True)
@@ -55,6 +64,12 @@ class BackendInfo:
         The specs that select its devices, such as ``("torch:cpu", "torch:cuda:0")``.
     reason : str or None
         Why it cannot be used; ``None`` when it can.
+
+    Examples
+    --------
+    >>> from xpnet import BackendInfo
+    >>> BackendInfo("cupy", None, (), "cupy is not installed").usable
+    False
     """
 
     name: str
@@ -80,6 +95,15 @@ class Backend:
         The array namespace.
     device : object
         The device in the library's own type, for ``device=`` of creation functions; ``None`` is the default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> backend = xpnet.get_backend("numpy")
+    >>> x = backend.asarray(np.asarray([[1, 2], [3, 4]]), "float32")
+    >>> backend.to_numpy(backend.xp.sum(x, axis=0)).tolist()
+    [4.0, 6.0]
     """
 
     spec: str
@@ -520,6 +544,13 @@ def list_backends() -> list[BackendInfo]:
     Returns
     -------
     list of BackendInfo
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> known = {info.name: info for info in xpnet.list_backends()}
+    >>> known["numpy"].usable, known["numpy"].devices
+    (True, ('numpy',))
     """
     return [_info(cls) for cls in BACKENDS.values()]
 
@@ -559,6 +590,12 @@ def backend_of(array: Any) -> Backend:
     Returns
     -------
     Backend
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> backend_of(np.zeros(3)).spec, backend_of([1, 2, 3]).spec
+    ('numpy', 'numpy')
     """
     if not array_api_compat.is_array_api_obj(array):
         return get_backend("numpy")
@@ -620,6 +657,13 @@ def thread_limit(threads: int | None) -> Iterator[None]:
     ------
     ValueError
         If the number is not at least 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> with thread_limit(1):
+    ...     (np.ones((2, 3)) @ np.ones((3, 4))).shape
+    (2, 4)
     """
     given = threads if threads is not None else os.environ.get("XPNET_THREADS")
     if given is None or given == "":
@@ -681,9 +725,11 @@ def check_dtype(dtype: str) -> str:
 
 def installed_version(packages: Sequence[str]) -> str | None:
     """Return the version of the first of these distributions that is installed."""
+    from importlib import metadata  # a third of the time to import all of this
+
     for package in packages:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            return importlib.metadata.version(package)
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(package)
     return None
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import json
+import os
 import sys
 import warnings
 from collections.abc import Callable
@@ -16,13 +17,14 @@ from typing import Any
 
 import click
 
-from xpnet.backends import DTYPES, get_backend, list_backends
+from xpnet.backends import DTYPES, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
+from xpnet.data.download import DownloadError
+from xpnet.files import check_writable_directory
 from xpnet.training.distributed import NAMES as DISTRIBUTED
 from xpnet.training.distributed import end_job, get_ranks, hold_back
-from xpnet.training.history import History
 from xpnet.training.recipes import RECIPES, check_settings, train
-from xpnet.training.run import HISTORY, load, load_config
+from xpnet.training.run import load, load_config, load_history
 
 Command = Callable[..., Any]
 
@@ -67,14 +69,14 @@ backend_options = options(
 )
 training_options = options(
     click.option("--seed", type=int, help="Decides all randomness."),
-    click.option("--epochs", type=int),
-    click.option("--batch-size", type=int),
-    click.option("--learning-rate", type=float),
+    click.option("--epochs", type=int, help="How often to go through the training images."),
+    click.option("--batch-size", type=int, help="Images a step."),
+    click.option("--learning-rate", type=float, help="The length of a step."),
     click.option("--hidden-sizes", callback=_sizes, help="Units of each hidden layer, such as 100,50."),
     click.option("--train-samples", type=int, help="Take only the first so many training images."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra."),
+    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 
@@ -101,7 +103,7 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     if settings["resume"] and output_dir is None:
         raise ValueError("--resume: needs the --output-dir of the run to go on with")
     check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
-    get_backend(settings["backend"])
+    ranks.open_backend(settings["backend"])
     data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     if output_dir is None:
@@ -164,20 +166,31 @@ def evaluate_command(
 @json_option
 def predict_command(run_dir: Path, images: Path, backend: str | None, dtype: str | None, as_json: bool) -> None:
     """Predict the class of each image in IMAGES, an .npy or IDX file, with the network in RUN_DIR."""
-    import numpy as np
-
-    from xpnet.data.idx import read_idx
-
     network = load(run_dir, backend=backend, dtype=dtype)
-    try:
-        array = np.load(images, allow_pickle=False) if images.suffix == ".npy" else read_idx(images)
-    except (OSError, ValueError) as error:
-        raise ValueError(f"images={str(images)!r}: cannot be read: {error}") from None
-    labels = network.predict(array).tolist()
+    labels = network.predict(read_images(images)).tolist()
     if as_json:
         print_json({"run": str(run_dir), "images": str(images), "labels": labels})
         return
     click.echo("\n".join(str(label) for label in labels))
+
+
+def read_images(path: Path) -> Any:
+    """Read an .npy or IDX file.
+
+    Raises
+    ------
+    ValueError
+        If it cannot be read, or is something else.
+    """
+    import numpy as np
+
+    from xpnet.data.idx import read_idx
+
+    try:
+        # Mapped into memory, not read: a damaged header may promise more than there is memory.
+        return np.array(np.lib.format.open_memmap(path, mode="r")) if path.suffix == ".npy" else read_idx(path)
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(f"images={str(path)!r}: cannot be read: {error}") from None
 
 
 @cli.command("backends")
@@ -228,6 +241,8 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
     from xpnet.training import survey
 
     names = specs.split(",") if specs else survey.usable_backends()
+    if output_dir is not None:
+        check_writable_directory(output_dir)  # before the work, not after it
     rows = survey.compare(names, **settings)
     written = survey.save_comparison(rows, output_dir) if output_dir else []
     if as_json:
@@ -242,9 +257,9 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @data_options
 @backend_options
 @click.option("--recipes", help="With commas between them; by default all.")
-@click.option("--seed", type=int)
+@click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int)
+@click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
@@ -252,6 +267,8 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
     from xpnet.training import survey
 
     names = recipes.split(",") if recipes else list(RECIPES)
+    if output_dir is not None:
+        check_writable_directory(output_dir)  # before the work, not after it
     rows = survey.ladder(names, **settings)
     written = survey.save_ladder(rows, output_dir) if output_dir else []
     if as_json:
@@ -270,8 +287,10 @@ def plot_command(run_dir: Path, picture: Path) -> None:
     from xpnet import plots
 
     config = load_config(run_dir)
-    history = History.from_csv(run_dir / HISTORY)
-    plots.save(plots.training_curves(history, title=f"{config['recipe']} on {config['dataset']}"), picture)
+    figure = plots.training_curves(load_history(run_dir), title=f"{config['recipe']} on {config['dataset']}")
+    if not picture.parent.is_dir():
+        raise ValueError(f"picture={str(picture)!r}: there is no folder {str(picture.parent)!r}")
+    plots.save(figure, picture)
     click.echo(f"written: {picture}")
 
 
@@ -285,16 +304,24 @@ def main(args: list[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         cli.main(args, prog_name="xpnet", standalone_mode=False)
+        sys.stdout.flush()
     except click.ClickException as error:
-        error.show()
+        message, context = error.format_message(), getattr(error, "ctx", None)
+        if "\n" not in message:  # else it is the help itself
+            message = f"xpnet: {message} (see '{context.command_path if context else 'xpnet'} --help')"
+        click.echo(message, err=True)
         return 2
     except (click.Abort, KeyboardInterrupt):
         return _failed("interrupted", 130)
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except (DownloadError, OSError, ArithmeticError, MemoryError) as error:
+        return _failed(error or "not enough memory", 1)
     except (ValueError, TypeError) as error:
         # What the library raises for a user's mistake: its words are the whole story.
         return _failed(error, 2)
-    except (OSError, ArithmeticError) as error:
-        return _failed(error, 1)
     return 0
 
 

@@ -76,6 +76,11 @@ class Streams:
     ----------
     seed : int
         The seed of the run.
+
+    Examples
+    --------
+    >>> Streams(1).order(0, 4).tolist() == Streams(1).order(0, 4).tolist(), sorted(Streams(1).order(3, 4).tolist())
+    (True, [0, 1, 2, 3])
     """
 
     seed: int
@@ -98,6 +103,11 @@ class SequentialStreams(Streams):
 
     That is how the NumPy tutorial draws, and only so do its numbers come out. Samples are visited as they stand.
     To find an epoch's place in the stream, what comes before it is drawn again, unless it was the last one asked for.
+
+    Examples
+    --------
+    >>> SequentialStreams(1).order(0, 4).tolist()
+    [0, 1, 2, 3]
     """
 
     def __init__(self, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 import errno
 import gzip
+import io
 import os
 import struct
 import tracemalloc
@@ -61,6 +62,7 @@ def test_strided_and_read_only_arrays_are_written_as_they_look(tmp_path):
     array.flags.writeable = False
     write_idx(tmp_path / "a", array)
     assert read_idx(tmp_path / "a").tolist() == array.tolist()
+    assert (tmp_path / "a").read_bytes() == encode_idx(array)
 
 
 def test_the_same_array_gives_the_same_file(tmp_path):
@@ -81,6 +83,16 @@ def test_dtypes_that_idx_lacks_are_refused_and_the_file_is_as_it_was(array, tmp_
     with pytest.raises(ValueError, match=rf"dtype {array.dtype}.*uint8, int8, int16, int32, float32, float64"):
         write_idx(path, array)
     assert path.read_bytes() == b"old"
+
+
+def test_dimensions_that_idx_has_no_room_for_are_refused():
+    """Arrays without memory of their own, so that they can be that large."""
+    for shape in ((2**32,), (0, 2**32), (3, 2**32, 0)):
+        with pytest.raises(ValueError, match=r"dimensions below 2\*\*32"):
+            encode_idx(np.broadcast_to(np.uint8(0), shape))
+    largest = np.broadcast_to(np.uint8(0), (0, 2**32 - 1))
+    assert encode_idx(largest) == by_hand("uint8", largest.shape, [])
+    assert decode_idx(encode_idx(largest)).shape == largest.shape
 
 
 def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
@@ -128,6 +140,8 @@ def test_broken_files_are_refused_by_name(case, tmp_path):
         read_idx(path)
     with pytest.raises(IdxError, match=rf"^its name: .*{message}"):
         decode_idx(data, name="its name")
+    with pytest.raises(IdxError, match=r"^<bytes>: "):
+        decode_idx(data)
 
 
 def test_a_file_without_end_is_refused_at_its_first_bytes():
@@ -163,6 +177,14 @@ def test_decompression_stops_where_the_header_says():
     bomb = gzip.compress(HEADER + bytes(1 << 26), 9)
     assert len(bomb) < 1 << 17
     assert peak_memory(bomb) < 1 << 22
+
+
+def test_no_byte_is_read_beyond_the_limit():
+    from xpnet.data.idx import _read_at_most
+
+    for limit in (0, 5, (1 << 20) + 5):
+        stream = io.BytesIO(bytes(3 << 20))
+        assert len(_read_at_most(stream, limit)) == stream.tell() == limit
 
 
 @given(st.binary(max_size=200))

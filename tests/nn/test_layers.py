@@ -79,6 +79,7 @@ def test_activations_survive_large_numbers():
 
 def test_relu_backward_holds_the_gradient_of_a_zero_back():
     assert activations.relu_backward(np.zeros(2), np.ones(2)).tolist() == [0.0, 0.0]
+    assert activations.leaky_relu_backward(np.zeros(2), np.ones(2), 0.25).tolist() == [0.25, 0.25]
 
 
 @settings(max_examples=15, deadline=None)
@@ -109,14 +110,15 @@ def test_dense_without_input_gradient(backend):
 
 
 def test_dropout_keeps_the_expected_value_and_is_its_own_backward(backend):
-    layer = Dropout(0.25)
+    layer = Dropout(0.3)
     keep = layer.noise(np.random.default_rng(0), (200,), 300)
     assert keep.dtype == np.uint8
     assert keep.shape == (300, 200)
-    assert abs(keep.mean() - 0.75) < 0.01
-    x = backend.asarray(np.ones((300, 200)))
-    y = backend.to_numpy(dropout(x, backend.asarray(keep), 0.25))
-    np.testing.assert_allclose(np.unique(y), [0.0, 4.0 / 3.0])
+    assert abs(keep.mean() - 0.7) < 0.01
+    host = np.random.default_rng(1).uniform(1.0, 2.0, (300, 200))
+    x = backend.asarray(host)
+    y = backend.to_numpy(dropout(x, backend.asarray(keep), 0.3))
+    np.testing.assert_allclose(y, np.where(keep == 1, host / 0.7, 0.0))
     ctx = Context(backend.xp, training=True)
     y, cache = layer.forward({}, x, ctx, noise=backend.asarray(keep))
     dx, _ = layer.backward({}, cache, x, ctx)
@@ -165,15 +167,96 @@ def test_initialisers_are_uniform_within_their_bound(init, bound):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Dense(0), ValueError, "units=0"),
-        (lambda: Dense(2.5), TypeError, "units=2.5"),
-        (lambda: Dropout(1.0), ValueError, "rate=1.0"),
-        (lambda: Dropout(-0.1), ValueError, "rate=-0.1"),
-        (lambda: xpnet.LeakyReLU(2.0), ValueError, "slope=2.0"),
-        (lambda: xpnet.Uniform(0.0), ValueError, "bound=0.0"),
+        (lambda: Dense(0), ValueError, r"^units=0: must be at least 1"),
+        (lambda: Dense(2.5), TypeError, r"^units=2\.5: must be an integer, not float"),
+        (lambda: Dense(True), TypeError, "^units=True: must be an integer, not bool"),
+        (lambda: Dense("3"), TypeError, "^units='3': must be an integer, not str"),
+        (lambda: Dropout(1.0), ValueError, r"^rate=1\.0"),
+        (lambda: Dropout(-0.1), ValueError, r"^rate=-0\.1"),
+        (lambda: Dropout(float("nan")), ValueError, "^rate=nan"),
+        (lambda: Dropout("half"), TypeError, "^rate='half': must be a number, not str"),
+        (lambda: Dropout(None), TypeError, "^rate=None: must be a number"),
+        (lambda: Dropout(False), TypeError, "^rate=False: must be a number, not bool"),
+        (lambda: xpnet.LeakyReLU(2.0), ValueError, r"^slope=2\.0"),
+        (lambda: xpnet.LeakyReLU(-0.1), ValueError, r"^slope=-0\.1"),
+        (lambda: xpnet.LeakyReLU("a"), TypeError, "^slope='a': must be a number"),
+        (lambda: xpnet.Uniform(0.0), ValueError, r"^bound=0\.0"),
+        (lambda: xpnet.Uniform(-1), ValueError, "^bound=-1"),
+        (lambda: xpnet.Uniform(float("inf")), ValueError, "^bound=inf"),
+        (lambda: xpnet.Uniform("a"), TypeError, "^bound='a': must be a number"),
         (lambda: Dense(3).output_shape((8, 8, 1)), xpnet.ShapeError, "Flatten"),
+        (lambda: Dense(3).output_shape((8, 8)), xpnet.ShapeError, "Flatten"),
     ],
 )
 def test_bad_hyperparameters_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_hyperparameters_at_their_bounds_are_accepted():
+    assert Dense(1).output_shape((3,)) == (1,)
+    assert Dense(np.int64(2)).output_shape((3,)) == (2,)
+    assert Dropout(0.0).noise(np.random.default_rng(0), (1000,), 1000).all()
+    assert (xpnet.LeakyReLU(0.0).slope, xpnet.LeakyReLU(1.0).slope) == (0.0, 1.0)
+    assert Dropout(np.float32(0.5)).rate == 0.5
+
+
+def test_hyperparameters_at_their_defaults_are_the_documented_ones():
+    assert Dense(3) == Dense(3, bias=True, init_weight=xpnet.HeUniform())
+    assert Dropout() == Dropout(0.5)
+    assert xpnet.LeakyReLU() == xpnet.LeakyReLU(0.01)
+    assert xpnet.Uniform() == xpnet.Uniform(0.1)
+
+
+def test_biases_start_at_zero_and_may_be_left_out():
+    params, state = Dense(3).init(np.random.default_rng(0), (4,))
+    assert params.keys() == {"weight", "bias"}
+    assert params["bias"].tolist() == [0.0, 0.0, 0.0]
+    assert Dense(3, bias=False).init(np.random.default_rng(0), (4,))[0].keys() == {"weight"}
+    assert state == {}
+
+
+def test_leaky_relu_takes_another_slope(backend):
+    layer, ctx = xpnet.LeakyReLU(0.25), Context(backend.xp)
+    y, cache = layer.forward({}, backend.asarray(np.asarray([[-4.0, 8.0]])), ctx)
+    dx, _ = layer.backward({}, cache, backend.asarray(np.asarray([[2.0, 3.0]])), ctx)
+    assert backend.to_numpy(y).tolist() == [[-1.0, 8.0]]
+    assert backend.to_numpy(dx).tolist() == [[0.5, 3.0]]
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activation_layers_are_their_functions(name):
+    forward, backward, kept = ACTIVATIONS[name]
+    layer = {
+        layer.__name__.lower(): layer for layer in (xpnet.ReLU, xpnet.LeakyReLU, xpnet.Tanh, xpnet.Sigmoid, xpnet.GELU)
+    }
+    x, dy = values(np.random.default_rng(0), 3, 4), values(np.random.default_rng(1), 3, 4)
+    part = layer[name.replace("_", "")]()
+    y, cache = part.forward({}, x, Context(np))
+    dx, gradients = part.backward({}, cache, dy, Context(np))
+    np.testing.assert_array_equal(y, forward(x))
+    np.testing.assert_array_equal(dx, backward(x if kept == "input" else y, dy))
+    assert gradients == {}
+    assert part.output_shape((3, 4, 2)) == (3, 4, 2)
+
+
+def test_the_base_of_activations_asks_to_be_filled_in():
+    base = activations.Activation()
+    with pytest.raises(NotImplementedError):
+        base.apply(np.zeros(1), np)
+    with pytest.raises(NotImplementedError):
+        base.gradient(np.zeros(1), np.zeros(1), np)
+
+
+def test_the_dense_layer_adds_its_bias(backend):
+    weight, bias = np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([10.0, 20.0])
+    params = {"weight": backend.asarray(weight), "bias": backend.asarray(bias)}
+    y, _ = Dense(2).forward(params, backend.asarray(np.asarray([[1.0, 1.0]])), Context(backend.xp))
+    assert backend.to_numpy(y).tolist() == [[14.0, 26.0]]
+
+
+def test_flatten_leaves_rows_as_they_are():
+    x = np.arange(12.0).reshape(3, 4)
+    y, cache = Flatten().forward({}, x, Context(np))
+    dx, _ = Flatten().backward({}, cache, x, Context(np))
+    assert y.tolist() == dx.tolist() == x.tolist()

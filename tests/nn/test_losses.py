@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from xpnet import SoftmaxCrossEntropy, SquaredError
+from xpnet import Loss, SoftmaxCrossEntropy, SquaredError
 from xpnet.nn.gradcheck import numerical_gradient, relative_error
 from xpnet.nn.losses import softmax, softmax_cross_entropy, squared_error
 
@@ -61,12 +61,25 @@ def test_logits_of_any_size_neither_overflow_nor_give_nan(dtype):
 
 
 def test_a_label_out_of_range_is_an_error_and_smoothing_is_checked():
-    with pytest.raises(IndexError):
-        SquaredError().targets(np.asarray([3]), 3)
-    with pytest.raises(ValueError, match=r"label_smoothing=1\.0"):
-        SoftmaxCrossEntropy(1.0)
+    for labels, words in (([0, 3], "from 0 to 3"), ([-1, 2], "from -1 to 2")):
+        with pytest.raises(ValueError, match=f"^labels: {words}; must be from 0 to 2"):
+            SquaredError().targets(np.asarray(labels), 3)
+    assert SquaredError().targets(np.asarray([2, 0]), 3).tolist() == [[0, 0, 1], [1, 0, 0]]
+    assert SquaredError().targets(np.asarray([], int), 3).shape == (0, 3)
+    for smoothing, error in ((1.0, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("a", TypeError)):
+        with pytest.raises(error, match=f"^label_smoothing={smoothing!r}: must be"):
+            SoftmaxCrossEntropy(smoothing)
+    assert SoftmaxCrossEntropy() == SoftmaxCrossEntropy(0.0)
+    np.testing.assert_allclose(SoftmaxCrossEntropy(0.9).targets(np.asarray([1]), 3), [[0.3, 0.4, 0.3]])
 
 
 def test_known_values():
     assert squared_error(np.asarray([[1.0, 2.0]]), np.asarray([[0.0, 4.0]])) == 5.0
     np.testing.assert_allclose(softmax_cross_entropy(np.zeros((2, 10)), np.eye(10)[[3, 4]]), 2.0 * np.log(10.0))
+
+
+def test_the_base_asks_to_be_filled_in():
+    with pytest.raises(NotImplementedError):
+        Loss().forward(np.zeros((1, 2)), np.zeros((1, 2)), xp=np)
+    with pytest.raises(NotImplementedError):
+        Loss().backward(None, xp=np)

@@ -128,11 +128,31 @@ def test_prediction_takes_any_layout(distort):
     np.testing.assert_array_equal(bound.predict(distort(images)), bound.predict(images))
 
 
-def test_prediction_of_half_precision_and_of_nothing():
+KINDS = ["u1", "i1", "u2", ">i2", "u4", ">i4", "u8", "i8", "f2", ">f2", "f4", ">f4", "f8", ">f8", "g"]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_prediction_takes_every_kind_of_number(backend, dtype):
+    """Of NumPy, whatever the network's library has of them."""
     theta, state = DENSE.init(np.random.default_rng(0))
-    bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"))
-    assert bound.predict(np.ones((2, 6), np.float16)).shape == (2,)
-    assert bound.predict(np.empty((0, 6))).shape == (0,)
+    with backend.session(dtype):
+        bound = DENSE.bind(theta, state, backend, dtype)
+    here = DENSE.bind(theta, state, xpnet.get_backend("numpy"), "float64")
+    pixels = np.random.default_rng(1).integers(0, 128, (4, 6))
+    for kind in KINDS:
+        images = pixels.astype(kind) if np.dtype(kind).kind in "ui" else (pixels / 255).astype(kind)
+        logits = bound.logits(images)
+        assert logits.dtype == dtype
+        exact = here.logits(images.astype("f8") / (255 if images.dtype.kind in "ui" else 1))
+        np.testing.assert_allclose(logits, exact, rtol=1e-5, atol=1e-6, err_msg=kind)
+
+
+@pytest.mark.parametrize("images", [np.empty((0, 6)), np.empty((0, 6), np.uint8), np.empty((0, 2, 3), np.float16)])
+def test_prediction_of_nothing_is_nothing(backend, images):
+    theta, state = DENSE.init(np.random.default_rng(0))
+    bound = DENSE.bind(theta, state, backend)
+    assert bound.predict(images).shape == (0,)
+    assert bound.logits(images).shape == bound.predict_proba(images).shape == (0, 3)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +160,17 @@ def test_prediction_of_half_precision_and_of_nothing():
     [
         (np.zeros((2, 5)), ShapeError, r"\(2, 5\)"),
         (np.zeros(6), ShapeError, r"\(6,\)"),
+        (np.zeros((2, 7)), ShapeError, r"\(2, 7\): this network takes \(n, ...\) with 6 numbers"),
+        (np.float64(3.0), ShapeError, r"\(\)"),
+        ([], ShapeError, r"\(0,\)"),
         (np.full((1, 6), np.nan), ValueError, "NaN"),
+        (np.full((1, 6), -np.inf), ValueError, "infinity"),
+        (np.full((1, 6), 1e39), ValueError, "too large for float32"),
+        (np.full((1, 6), -1), ValueError, "from -1 to -1; as pixels of this network they must be from 0 to 255"),
+        (np.full((1, 6), 256), ValueError, "from 256 to 256; as pixels"),
+        (np.full((1, 6), 2**40), ValueError, "as pixels"),
+        (np.zeros((1, 6), bool), TypeError, "real numbers, not bool"),
+        (np.full((1, 6), None), TypeError, "real numbers, not object"),
         (np.zeros((1, 6), complex), TypeError, "complex"),
         (np.full((1, 6), "a"), TypeError, "real numbers"),
     ],
@@ -150,6 +180,15 @@ def test_bad_images_are_refused(images, error, words):
     bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"))
     with pytest.raises(error, match=words):
         bound.predict(images)
+
+
+def test_weights_of_another_size_are_refused():
+    theta, state = DENSE.init(np.random.default_rng(0))
+    for parameters, states in ((theta[:-1], state), (theta[None, :], state), (theta, state[:-1])):
+        with pytest.raises(
+            ShapeError, match=rf"^theta of shape .*: this network has {DENSE.size} parameters and 6 layers"
+        ):
+            DENSE.bind(parameters, states, xpnet.get_backend("numpy"))
 
 
 def test_a_network_without_weights_says_so():
@@ -167,6 +206,7 @@ def test_a_network_without_weights_says_so():
         ([ReLU], (4,), TypeError, "must be called"),
         ([Dense(2)], 4, TypeError, "input_shape=4"),
         ([Dense(2)], (0,), ShapeError, "input_shape"),
+        ([Dense(2)], (2, 3, 4, 5), ShapeError, "input_shape"),
     ],
 )
 def test_layers_that_do_not_fit_are_refused_when_the_network_is_built(layers, shape, error, words):
@@ -183,3 +223,11 @@ def test_a_description_builds_the_same_network():
     assert (again.input_shape, again.pixel_max) == ((4, 6, 1), 16.0)
     with pytest.raises(ValueError, match="'Nonsense' is not a known Layer"):
         Network.from_config({"layers": [{"class": "Nonsense"}], "input_shape": [2], "pixel_max": 1.0})
+
+
+@pytest.mark.parametrize(
+    ("pixel_max", "error"), [(0.0, ValueError), (-1, ValueError), (np.nan, ValueError), ("1", TypeError)]
+)
+def test_a_wrong_brightness_is_refused(pixel_max, error):
+    with pytest.raises(error, match=f"^pixel_max={pixel_max!r}"):
+        Network([Dense(2)], (3,), pixel_max)

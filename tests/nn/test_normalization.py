@@ -156,8 +156,44 @@ def test_two_ranks_with_unequal_shares_give_the_whole_batch():
         np.testing.assert_allclose(whole.variance, statistics.variance, rtol=1e-12)
 
 
-def test_bad_hyperparameters_are_named():
-    with pytest.raises(ValueError, match="momentum=0"):
-        BatchNorm(momentum=0.0)
-    with pytest.raises(ValueError, match="epsilon=-1"):
-        BatchNorm(epsilon=-1.0)
+def test_epsilon_is_by_default_a_hundred_thousandth():
+    """Told by a variance as small."""
+    x = 3e-3 * np.random.default_rng(0).normal(size=(5, 2))
+    one, zero = np.ones(2), np.zeros(2)
+    expected = (x - x.mean(axis=0)) / np.sqrt(x.var(axis=0) + 1e-5)
+    np.testing.assert_allclose(batch_norm(x, one, zero)[0], expected, rtol=1e-10)
+    np.testing.assert_allclose(normalize(x, one, zero, x.mean(axis=0), x.var(axis=0))[0], expected, rtol=1e-10)
+    assert BatchNorm() == BatchNorm(momentum=0.1, epsilon=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "error", "words"),
+    [
+        (lambda: BatchNorm(momentum=0.0), ValueError, "^momentum=0"),
+        (lambda: BatchNorm(momentum=1.5), ValueError, "^momentum=1.5"),
+        (lambda: BatchNorm(momentum=float("nan")), ValueError, "^momentum=nan"),
+        (lambda: BatchNorm(momentum="a"), TypeError, "^momentum='a': must be a number"),
+        (lambda: BatchNorm(epsilon=-1.0), ValueError, "^epsilon=-1"),
+        (lambda: BatchNorm(epsilon=0.0), ValueError, "^epsilon=0"),
+        (lambda: BatchNorm(epsilon=None), TypeError, "^epsilon=None: must be a number"),
+    ],
+)
+def test_bad_hyperparameters_are_named(make, error, words):
+    with pytest.raises(error, match=words):
+        make()
+
+
+def test_a_momentum_of_one_forgets_all_but_the_last_batch():
+    layer, x = BatchNorm(momentum=1.0), np.random.default_rng(0).normal(size=(6, 3))
+    params, state = layer.init(np.random.default_rng(0), (3,))
+    _, cache = layer.forward(params, x, Context(np, training=True), state=state)
+    after = layer.next_state(state, cache, Context(np, training=True))
+    np.testing.assert_allclose(after["running_mean"], x.mean(axis=0))
+    np.testing.assert_allclose(after["running_variance"], x.var(axis=0, ddof=1))
+
+
+def test_how_many_samples_a_batch_needs():
+    """A variance takes two values: two samples of features, or one image of two pixels."""
+    assert BatchNorm().minimum_batch((7,)) == 2
+    assert BatchNorm().minimum_batch((1, 1, 7)) == 2
+    assert BatchNorm().minimum_batch((1, 2, 7)) == 1

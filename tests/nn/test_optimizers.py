@@ -1,9 +1,11 @@
 """Optimizers and schedules, against torch.optim."""
 
+import re
+
 import numpy as np
 import pytest
 
-from xpnet import SGD, Adam, AdamW, Cosine, RMSprop, Schedule, StepDecay, WarmUp
+from xpnet import SGD, Adam, AdamW, Cosine, Optimizer, RMSprop, Schedule, StepDecay, WarmUp
 
 STEPS = 10
 
@@ -113,6 +115,57 @@ def test_updates_leave_the_old_arrays_as_they_were(backend):
         assert all(backend.to_numpy(value).tolist() == [0.0, 0.0, 0.0] for value in state.values())
 
 
+def test_defaults_are_those_of_torch():
+    torch = pytest.importorskip("torch")
+    parameter = [torch.zeros(1, requires_grad=True)]
+    theirs = torch.optim.Adam(parameter).defaults
+    ours = Adam()
+    assert (ours.learning_rate, (ours.beta1, ours.beta2)) == (theirs["lr"], theirs["betas"])
+    assert (ours.epsilon, ours.weight_decay) == (theirs["eps"], theirs["weight_decay"])
+    assert AdamW().weight_decay == torch.optim.AdamW(parameter).defaults["weight_decay"]
+    theirs, ours = torch.optim.RMSprop(parameter).defaults, RMSprop()
+    assert (ours.learning_rate, ours.decay) == (theirs["lr"], theirs["alpha"])
+    assert (ours.epsilon, ours.weight_decay) == (theirs["eps"], theirs["weight_decay"])
+
+
+def test_defaults_of_schedules_are_the_documented_ones():
+    assert StepDecay() == StepDecay(every=5, gamma=0.5)
+    assert WarmUp() == WarmUp(epochs=1.0, start=0.1)
+    assert Cosine(7) == Cosine(7, floor=0.0, warm_up=0.0, start=0.1)
+
+
+def test_what_a_schedule_covers():
+    """Beyond its end a cosine stays at its floor; the others never end."""
+    assert Cosine(7).length == 7
+    assert {part.length for part in (Schedule(), StepDecay(), WarmUp())} == {float("inf")}
+    np.testing.assert_allclose(Cosine(4, floor=0.25).factor(np.asarray([4.0, 5.0, 8.0])), 0.25)
+
+
+def test_only_what_an_optimizer_needs_is_kept():
+    theta = np.ones(3)
+    kept = {optimizer: set(optimizer.init(theta, xp=np)) for optimizer in (SGD(0.1), SGD(0.1, momentum=0.5), RMSprop())}
+    assert list(kept.values()) == [set(), {"velocity"}, {"square"}]
+    assert Adam().init(theta, xp=np).keys() == AdamW().init(theta, xp=np).keys() == {"first", "second"}
+    assert Optimizer(0.1).init(theta, xp=np) == {}
+    with pytest.raises(NotImplementedError):
+        Optimizer(0.1).update(theta, {}, theta, {}, xp=np)
+
+
+def test_plain_is_what_is_neither_slowed_nor_shrunk():
+    assert SGD(0.1).plain
+    assert not SGD(0.1, momentum=0.1).plain
+    assert not SGD(0.1, weight_decay=0.1).plain
+    assert not SGD(0.1, 0.1, momentum=0.1).plain
+
+
+def test_hyperparameters_at_their_bounds_are_accepted():
+    assert StepDecay(1, 1.0).factor(np.asarray([3.0])).tolist() == [1.0]
+    assert WarmUp(1.0, 1.0).factor(np.asarray([0.0])).tolist() == [1.0]
+    assert Cosine(1).length == 1
+    assert (Adam(beta1=0.0, beta2=0.0).beta1, SGD(0.1, 0.0, 0.0).momentum) == (0.0, 0.0)
+    assert SGD(np.float32(0.5)).learning_rate == 0.5
+
+
 @pytest.mark.parametrize(
     ("make", "words"),
     [
@@ -120,7 +173,19 @@ def test_updates_leave_the_old_arrays_as_they_were(backend):
         (lambda: SGD(float("nan")), "learning_rate=nan"),
         (lambda: SGD(0.1, -1.0), "weight_decay=-1.0"),
         (lambda: SGD(0.1, momentum=1.0), "momentum=1.0"),
-        (lambda: SGD(0.1, nesterov=True), "nesterov"),
+        (lambda: SGD(0.1, nesterov=True), "nesterov=True: needs a momentum above 0"),
+        (lambda: SGD(0.1, float("nan")), "weight_decay=nan"),
+        (lambda: SGD(0.1, float("inf")), "weight_decay=inf"),
+        (lambda: RMSprop(0.0), "learning_rate=0.0"),
+        (lambda: RMSprop(epsilon=-1.0), "epsilon=-1.0"),
+        (lambda: Adam(-1.0), "learning_rate=-1.0"),
+        (lambda: AdamW(weight_decay=-1.0), "weight_decay=-1.0"),
+        (lambda: Cosine(0), "epochs=0"),
+        (lambda: Cosine(5, warm_up=-1.0), "warm_up=-1.0"),
+        (lambda: Cosine(5, start=1.5), "start=1.5"),
+        (lambda: WarmUp(start=0.0), "start=0.0"),
+        (lambda: WarmUp(start=1.5), "start=1.5"),
+        (lambda: StepDecay(1, 0.0), "gamma=0.0"),
         (lambda: Adam(beta1=1.0), "beta1=1.0"),
         (lambda: Adam(beta2=-0.5), "beta2=-0.5"),
         (lambda: Adam(epsilon=0.0), "epsilon=0.0"),
@@ -134,5 +199,25 @@ def test_updates_leave_the_old_arrays_as_they_were(backend):
     ],
 )
 def test_bad_hyperparameters_are_named(make, words):
-    with pytest.raises(ValueError, match=words):
+    with pytest.raises(ValueError, match=f"^{re.escape(words)}"):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: SGD("fast"), "learning_rate='fast'"),
+        (lambda: SGD(True), "learning_rate=True"),
+        (lambda: SGD(0.1, None), "weight_decay=None"),
+        (lambda: SGD(0.1, momentum="much"), "momentum='much'"),
+        (lambda: StepDecay(2.0), "every=2.0"),
+        (lambda: StepDecay(1, "a"), "gamma='a'"),
+        (lambda: Cosine(2.5), "epochs=2.5"),
+        (lambda: Cosine(5, warm_up="a"), "warm_up='a'"),
+        (lambda: WarmUp("a"), "epochs='a'"),
+        (lambda: WarmUp(1.0, "a"), "start='a'"),
+    ],
+)
+def test_what_is_no_number_is_named(make, words):
+    with pytest.raises(TypeError, match=f"^{re.escape(words)}: must be an? "):
         make()

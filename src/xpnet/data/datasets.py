@@ -66,6 +66,15 @@ class Dataset:
     ------
     DataError
         If they do not fit together, naming what does not.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Dataset
+    >>> images = np.zeros((6, 3, 3), dtype=np.uint8)
+    >>> data = Dataset("dots", images, [0, 1, 0, 1, 0, 1], images[:2], [0, 1], classes=2)
+    >>> data.sample_shape, data.train_labels.dtype.name
+    ((3, 3), 'int64')
     """
 
     name: str
@@ -149,6 +158,13 @@ def load_dataset(dataset: str | Dataset | None = None, *, data_dir: str | os.Pat
         If there is no dataset of that name.
     DataError
         If its files are damaged or cannot be had.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> data = xpnet.load_dataset("digits")
+    >>> data.train_images.shape, data.test_images.shape, data.pixel_max
+    ((1000, 8, 8), (797, 8, 8), 16.0)
     """
     if isinstance(dataset, Dataset):
         return dataset
@@ -172,6 +188,13 @@ def load_digits() -> Dataset:
     References
     ----------
     Alpaydin and Kaynak, *Optical recognition of handwritten digits*, UCI Machine Learning Repository, 1998.
+
+    Examples
+    --------
+    >>> from xpnet.data import load_digits
+    >>> data = load_digits()
+    >>> data.train_labels[:5].tolist(), int(data.train_images.max())
+    ([0, 1, 2, 3, 4], 16)
     """
     folder = resources.files("xpnet.data") / "digits"
 
@@ -208,6 +231,13 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     References
     ----------
     LeCun, Cortes and Burges, *The MNIST database of handwritten digits*, 1998.
+
+    Examples
+    --------
+    >>> from xpnet.data import load_mnist
+    >>> data = load_mnist()  # doctest: +SKIP
+    >>> data.train_images.shape, data.test_images.shape  # doctest: +SKIP
+    ((60000, 28, 28), (10000, 28, 28))
     """
     folder = mnist_folder(data_dir)
     train_images, train_labels, test_images, test_labels = (
@@ -235,6 +265,12 @@ def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
     ------
     DataError
         If a file cannot be had.
+
+    Examples
+    --------
+    >>> from xpnet.data import fetch_mnist
+    >>> sorted(path.name for path in fetch_mnist("mnist").iterdir())[0]  # doctest: +SKIP
+    't10k-images-idx3-ubyte.gz'
     """
     folder = mnist_folder(data_dir)
     cache.obtain(folder, MNIST_FILES)
@@ -242,7 +278,13 @@ def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return where the files of MNIST are or go: ``data_dir``, else ``XPNET_DATA_DIR``, else the user's cache."""
+    """Return where the files of MNIST are or go: ``data_dir``, else ``XPNET_DATA_DIR``, else the user's cache.
+
+    Examples
+    --------
+    >>> mnist_folder("data").as_posix()
+    'data'
+    """
     chosen = data_dir if data_dir is not None else os.environ.get("XPNET_DATA_DIR") or None
     if chosen is not None:
         return Path(chosen).expanduser()

@@ -44,11 +44,36 @@ _STALE_AFTER = 3600.0
 
 
 class DataError(ValueError):
-    """Data is not what it should be; the message names it and says what would help."""
+    """Data is not what it should be; the message names it and says what would help.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> images = [[[0, 300], [0, 0]]]
+    >>> try:
+    ...     xpnet.Dataset("mine", images, [0], images, [0])
+    ... except xpnet.DataError as error:
+    ...     print(error)
+    train_images: pixels from 0 to 300; must be from 0 to pixel_max=255
+    """
 
 
 class DownloadError(DataError):
-    """No mirror gave the data."""
+    """No mirror gave the data.
+
+    Examples
+    --------
+    >>> import os
+    >>> import tempfile
+    >>> from unittest import mock
+    >>> from xpnet.data import DownloadError, load_mnist
+    >>> with tempfile.TemporaryDirectory() as empty, mock.patch.dict(os.environ, XPNET_OFFLINE="1"):
+    ...     try:
+    ...         load_mnist(empty)
+    ...     except DownloadError as error:
+    ...         print(str(error).partition(", ")[2].partition(".")[0])
+    and XPNET_OFFLINE is set
+    """
 
 
 class PassingFault(Exception):

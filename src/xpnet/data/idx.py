@@ -36,7 +36,17 @@ _CHUNK = 1 << 20
 
 
 class IdxError(ValueError):
-    """A file is not IDX, or is damaged; the message names it and says what was found."""
+    """A file is not IDX, or is damaged; the message names it and says what was found.
+
+    Examples
+    --------
+    >>> from xpnet.data import IdxError, decode_idx
+    >>> try:
+    ...     decode_idx(b"PNG?", name="labels.idx")
+    ... except IdxError as error:
+    ...     print(error)
+    labels.idx: not IDX: starts with 50 4e, not with two zero bytes
+    """
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
@@ -58,6 +68,15 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
         If the file is damaged or not IDX.
     OSError
         If it cannot be read.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_idx(f"{folder}/labels.idx", np.asarray([3, 1, 4], dtype=np.uint8))
+    ...     read_idx(f"{folder}/labels.idx").tolist()
+    [3, 1, 4]
     """
     with open(path, "rb") as file:
         return _decode(file, str(path))
@@ -106,6 +125,12 @@ def encode_idx(array: NDArray[Any]) -> bytes:
     ------
     ValueError
         If the dtype or a dimension does not fit the format.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> encode_idx(np.asarray([7, 8], dtype=np.uint8)).hex(" ")
+    '00 00 08 01 00 00 00 02 07 08'
     """
     array = np.asarray(array)
     codes = {(dtype.kind, dtype.itemsize): code for code, dtype in TYPE_CODES.items()}
@@ -113,7 +138,7 @@ def encode_idx(array: NDArray[Any]) -> bytes:
     if code is None:
         known = ", ".join(str(dtype.newbyteorder("=")) for dtype in TYPE_CODES.values())
         raise ValueError(f"array of dtype {array.dtype}: IDX holds {known}")
-    if array.ndim > 255 or any(size >= 2**32 for size in array.shape):
+    if any(size >= 2**32 for size in array.shape):  # NumPy itself has fewer than 255 dimensions
         raise ValueError(f"array of shape {array.shape}: IDX holds dimensions below 2**32")
     sizes = np.asarray(array.shape, dtype=">u4").tobytes()
     return bytes([0, 0, code, array.ndim]) + sizes + array.astype(TYPE_CODES[code]).tobytes()
@@ -130,6 +155,15 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
         The file.
     array : array
         See `encode_idx`.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import numpy as np
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     write_idx(f"{folder}/images.gz", np.zeros((2, 8, 8), dtype=np.uint8))
+    ...     read_idx(f"{folder}/images.gz").shape
+    (2, 8, 8)
     """
     data = encode_idx(array)
     # Without a time stamp the same array always gives the same file.

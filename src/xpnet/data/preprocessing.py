@@ -107,6 +107,12 @@ def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[
         If ``n`` is not an integer or the fraction not a number.
     ValueError
         If they are out of bounds, or a fraction above 0 leaves nothing on one of the two sides.
+
+    Examples
+    --------
+    >>> train, validation = train_validation_split(10, 0.3, seed=1)
+    >>> len(train), len(validation), sorted({*train.tolist(), *validation.tolist()}) == list(range(10))
+    (7, 3, True)
     """
     if isinstance(n, bool) or not isinstance(n, int | np.integer):
         raise TypeError(f"n={n!r}: must be an integer, the number of samples")

@@ -12,7 +12,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, State
+from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, State, require_number
 
 
 def relu(x: Array, *, xp: Namespace = None) -> Array:
@@ -54,6 +54,13 @@ def relu_backward(y: Array, dy: Array, *, xp: Namespace = None) -> Array:
     Returns
     -------
     array, the shape and dtype of ``dy``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = relu(np.asarray([-1.0, 0.0, 2.0]))
+    >>> relu_backward(y, np.asarray([10.0, 20.0, 30.0]))
+    array([ 0.,  0., 30.])
     """
     xp = xp or array_namespace(dy)
     dx = xp.astype(y > 0.0, dy.dtype)
@@ -67,6 +74,12 @@ def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
     References
     ----------
     Maas, Hannun and Ng, *Rectifier nonlinearities improve neural network acoustic models*, 2013.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> leaky_relu(np.asarray([-1.0, 2.0]), 0.1)
+    array([-0.1,  2. ])
     """
     xp = xp or array_namespace(x)
     # With 0 <= slope <= 1, which LeakyReLU checks, the larger of the two is the right one on either side.
@@ -74,7 +87,15 @@ def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
 
 
 def leaky_relu_backward(y: Array, dy: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
-    """Pass a gradient back through `leaky_relu`: ``dx = dy`` above zero, ``slope * dy`` below."""
+    """Pass a gradient back through `leaky_relu`: ``dx = dy`` above zero, ``slope * dy`` below.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y = leaky_relu(np.asarray([-1.0, 2.0]), 0.25)
+    >>> leaky_relu_backward(y, np.asarray([10.0, 20.0]), 0.25)
+    array([ 2.5, 20. ])
+    """
     xp = xp or array_namespace(dy)
     derivative = xp.astype(y > 0.0, dy.dtype)
     derivative *= 1.0 - slope
@@ -84,13 +105,27 @@ def leaky_relu_backward(y: Array, dy: Array, slope: float = 0.01, *, xp: Namespa
 
 
 def tanh(x: Array, *, xp: Namespace = None) -> Array:
-    """Squash to (-1, 1): ``y = tanh(x)``."""
+    """Squash to (-1, 1): ``y = tanh(x)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tanh(np.asarray([-1.0, 0.0, 1.0])).round(4)
+    array([-0.7616,  0.    ,  0.7616])
+    """
     xp = xp or array_namespace(x)
     return xp.tanh(x)
 
 
 def tanh_backward(y: Array, dy: Array) -> Array:
-    """Pass a gradient back through `tanh`: ``dx = (1 - y^2) dy``."""
+    """Pass a gradient back through `tanh`: ``dx = (1 - y^2) dy``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> tanh_backward(tanh(np.asarray([0.0, 100.0])), np.asarray([5.0, 5.0]))
+    array([5., 0.])
+    """
     return (1.0 - y * y) * dy
 
 
@@ -98,6 +133,12 @@ def sigmoid(x: Array, *, xp: Namespace = None) -> Array:
     """Squash to (0, 1): ``y = 1 / (1 + exp(-x))``.
 
     Computed as ``(1 + tanh(x / 2)) / 2``, the same function, which overflows for no ``x``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sigmoid(np.asarray([-1000.0, 0.0, 1000.0]))
+    array([0. , 0.5, 1. ])
     """
     xp = xp or array_namespace(x)
     y = xp.tanh(0.5 * x)
@@ -107,7 +148,14 @@ def sigmoid(x: Array, *, xp: Namespace = None) -> Array:
 
 
 def sigmoid_backward(y: Array, dy: Array) -> Array:
-    """Pass a gradient back through `sigmoid`: ``dx = y (1 - y) dy``."""
+    """Pass a gradient back through `sigmoid`: ``dx = y (1 - y) dy``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> sigmoid_backward(sigmoid(np.asarray([0.0])), np.asarray([8.0]))
+    array([2.])
+    """
     return y * (1.0 - y) * dy
 
 
@@ -124,6 +172,12 @@ def gelu(x: Array, *, xp: Namespace = None) -> Array:
     References
     ----------
     Hendrycks and Gimpel, *Gaussian error linear units (GELUs)*, 2016, section 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gelu(np.asarray([-1.0, 0.0, 1.0])).round(4)
+    array([-0.1588,  0.    ,  0.8412])
     """
     xp = xp or array_namespace(x)
     return 0.5 * x * (1.0 + xp.tanh(_GELU_SCALE * (x + _GELU_CUBIC * (x * x * x))))
@@ -142,6 +196,12 @@ def gelu_backward(x: Array, dy: Array, *, xp: Namespace = None) -> Array:
         The gradient of the output.
     xp : module, optional
         The array namespace; by default that of ``dy``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> gelu_backward(np.asarray([-10.0, 0.0, 10.0]), np.asarray([1.0, 1.0, 1.0])).round(4).tolist()
+    [0.0, 0.5, 1.0]
     """
     xp = xp or array_namespace(dy)
     squared = x * x
@@ -188,7 +248,16 @@ class Activation(Layer):
 
 @dataclass(frozen=True)
 class ReLU(Activation):
-    """The layer of `relu`."""
+    """The layer of `relu`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Context, ReLU
+    >>> y, cache = ReLU().forward({}, np.asarray([[-1.0, 2.0]]), Context(np))
+    >>> ReLU().backward({}, cache, np.asarray([[5.0, 5.0]]), Context(np))
+    (array([[0., 5.]]), {})
+    """
 
     def apply(self, x: Array, xp: Namespace) -> Array:
         """Apply `relu`."""
@@ -207,12 +276,20 @@ class LeakyReLU(Activation):
     ----------
     slope : float
         The slope below zero, in [0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Context, LeakyReLU
+    >>> LeakyReLU(0.1).forward({}, np.asarray([[-1.0, 2.0]]), Context(np))[0]
+    array([[-0.1,  2. ]])
     """
 
     slope: float = 0.01
 
     def __post_init__(self) -> None:
         """Check the slope."""
+        require_number("slope", self.slope)
         if not 0.0 <= self.slope <= 1.0:
             raise ValueError(f"slope={self.slope!r}: LeakyReLU takes a slope in [0, 1]")
 
@@ -227,7 +304,15 @@ class LeakyReLU(Activation):
 
 @dataclass(frozen=True)
 class Tanh(Activation):
-    """The layer of `tanh`."""
+    """The layer of `tanh`.
+
+    Examples
+    --------
+    >>> from xpnet import Dense, GlorotUniform, Network, Tanh
+    >>> net = Network([Dense(20, init_weight=GlorotUniform()), Tanh(), Dense(10)], input_shape=(64,))
+    >>> net.output_shape
+    (10,)
+    """
 
     def apply(self, x: Array, xp: Namespace) -> Array:
         """Apply `tanh`."""
@@ -240,7 +325,15 @@ class Tanh(Activation):
 
 @dataclass(frozen=True)
 class Sigmoid(Activation):
-    """The layer of `sigmoid`."""
+    """The layer of `sigmoid`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Context, Sigmoid
+    >>> Sigmoid().forward({}, np.asarray([[0.0]]), Context(np))[0]
+    array([[0.5]])
+    """
 
     def apply(self, x: Array, xp: Namespace) -> Array:
         """Apply `sigmoid`."""
@@ -253,7 +346,17 @@ class Sigmoid(Activation):
 
 @dataclass(frozen=True)
 class GELU(Activation):
-    """The layer of `gelu`."""
+    """The layer of `gelu`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Context, GELU
+    >>> x = np.asarray([[-3.0, 0.0, 3.0]])
+    >>> y, cache = GELU().forward({}, x, Context(np))
+    >>> y.round(3).tolist(), cache is x  # It keeps its input for the way back.
+    ([[-0.004, 0.0, 2.996]], True)
+    """
 
     def apply(self, x: Array, xp: Namespace) -> Array:
         """Apply `gelu`."""

@@ -75,6 +75,14 @@ def conv2d(
     -------
     array, shape (output_height, filters, output_width, n)
         ``(size + 2 padding - kernel) // stride + 1`` each way.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> row = np.reshape(np.asarray([0.0, 0.0, 1.0, 1.0]), (1, 1, 4, 1))  # An image of one row.
+    >>> edge = np.reshape(np.asarray([-1.0, 1.0]), (1, 1, 2, 1))
+    >>> conv2d(row, edge)[0, 0, :, 0]
+    array([0., 1., 0.])
     """
     xp = xp or array_namespace(x)
     lowering = LOWERINGS[convolution_lowering(xp)]
@@ -113,6 +121,14 @@ def conv2d_backward(
     dx : array, the shape of ``x``, or None
     dweight : array, the shape of ``weight``
     dbias : array, shape (filters,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.ones((5, 3, 4, 2)), np.ones((3, 6, 2, 3))
+    >>> dx, dweight, dbias = conv2d_backward(x, weight, np.ones((3, 6, 3, 2)))
+    >>> dx.shape, dweight.shape, dbias.shape
+    ((5, 3, 4, 2), (3, 6, 2, 3), (6,))
     """
     xp = xp or array_namespace(dy)
     lowering = LOWERINGS[convolution_lowering(xp)]
@@ -350,12 +366,27 @@ class Conv2D(Layer):
 
 
 def to_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:
-    """Turn filters into the order of PyTorch: (filters, channels, kernel_height, kernel_width)."""
+    """Turn filters into the order of PyTorch: (filters, channels, kernel_height, kernel_width).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> to_torch_weight(np.zeros((5, 8, 3, 1))).shape  # 8 filters of 5 by 3 pixels, 1 channel.
+    (8, 1, 5, 3)
+    """
     return np.ascontiguousarray(np.transpose(weight, (1, 3, 0, 2)))
 
 
 def from_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:
-    """Undo `to_torch_weight`."""
+    """Undo `to_torch_weight`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = np.random.default_rng(0).normal(size=(5, 8, 3, 1))
+    >>> bool((from_torch_weight(to_torch_weight(weight)) == weight).all())
+    True
+    """
     return np.ascontiguousarray(np.transpose(weight, (2, 0, 3, 1)))
 
 
@@ -377,6 +408,13 @@ def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> A
     Returns
     -------
     array, shape (height', channels, width', n)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.asarray([[1.0, 2.0, 5.0, 0.0], [3.0, 4.0, 6.0, 7.0]])
+    >>> max_pool2d(image[:, None, :, None], (2, 2), (2, 2))[:, 0, :, 0]
+    array([[4., 7.]])
     """
     xp = xp or array_namespace(x)
     return _max(_windows(_max(_windows(x, 2, size[1], stride[1]), xp), 0, size[0], stride[0]), xp)
@@ -399,6 +437,15 @@ def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair,
     Returns
     -------
     array, the shape of ``x``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.asarray([[1.0, 4.0], [4.0, 2.0]])[:, None, :, None]  # A tie: the first one gets all.
+    >>> y = max_pool2d(x, (2, 2), (2, 2))
+    >>> max_pool2d_backward(x, y, np.full_like(y, 10.0), (2, 2), (2, 2))[:, 0, :, 0]
+    array([[ 0., 10.],
+           [ 0.,  0.]])
     """
     xp = xp or array_namespace(dy)
     # First back to the largest of each row of the window, and from there to the largest pixel of that row.
@@ -429,12 +476,29 @@ def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -
 
 
 def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
-    """Take the mean of each window; shapes as for `max_pool2d`."""
+    """Take the mean of each window; shapes as for `max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.asarray([[1.0, 2.0], [3.0, 6.0]])
+    >>> average_pool2d(image[:, None, :, None], (2, 2), (2, 2))[:, 0, :, 0]
+    array([[3.]])
+    """
     return _mean(_windows(_mean(_windows(x, 2, size[1], stride[1])), 0, size[0], stride[0]))
 
 
 def average_pool2d_backward(shape: Shape, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
-    """Pass a gradient back through `average_pool2d`: an equal share to every pixel of the window."""
+    """Pass a gradient back through `average_pool2d`: an equal share to every pixel of the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dy = np.full((1, 1, 1, 1), 8.0)
+    >>> average_pool2d_backward((2, 1, 2, 1), dy, (2, 2), (2, 2))[:, 0, :, 0]
+    array([[2., 2.],
+           [2., 2.]])
+    """
     xp = xp or array_namespace(dy)
     h, c, _, n = shape
     rows = _fold([dy * (1.0 / size[0])] * size[0], (h, c, dy.shape[2], n), 0, stride[0], xp)
@@ -512,6 +576,11 @@ class MaxPool2D(_Pool):
         From one window to the next; by default the size.
     padding : int or pair of int
         Put around the image, at most half the size; a padded pixel is never the largest.
+
+    Examples
+    --------
+    >>> MaxPool2D(2).output_shape((28, 28, 8)), MaxPool2D(3, stride=2, padding=1).output_shape((28, 28, 8))
+    ((14, 14, 8), (14, 14, 8))
     """
 
     def forward(
@@ -551,6 +620,11 @@ class AveragePool2D(_Pool):
         From one window to the next; by default the size.
     padding : int or pair of int
         Zeros put around the image, at most half the size; they count in the mean.
+
+    Examples
+    --------
+    >>> AveragePool2D(7).output_shape((7, 7, 32))
+    (1, 1, 32)
     """
 
     def forward(
@@ -595,6 +669,14 @@ def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
     Returns
     -------
     array, the shape of ``x``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+    >>> shift_images(image[:, None, :, None], np.asarray([[0, 1]]))[:, 0, :, 0]  # One pixel to the right.
+    array([[0., 1.],
+           [0., 3.]])
     """
     xp = xp or array_namespace(x)
     h, c, w, n = x.shape
@@ -626,6 +708,13 @@ class RandomShift(Layer):
     ----------
     pixels : int
         The farthest, up, down, left and right.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shifts = RandomShift(2).noise(np.random.default_rng(0), (28, 28, 1), 1000)
+    >>> shifts.shape, sorted(set(shifts.ravel().tolist()))
+    ((1000, 2), [-2, -1, 0, 1, 2])
     """
 
     pixels: int = 2

@@ -58,7 +58,14 @@ def numerical_gradient(
 
 
 def relative_error(a: NDArray[Any], b: NDArray[Any], least: float = 0.0) -> float:
-    """Return ``|a - b| / max(|a|, |b|, least)`` in the largest norm: 0 for equal arrays, at most 2."""
+    """Return ``|a - b| / max(|a|, |b|, least)`` in the largest norm: 0 for equal arrays, at most 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> relative_error(np.asarray([1.0, 2.0]), np.asarray([1.0, 2.5]))
+    0.2
+    """
     scale = max(np.max(np.abs(a), initial=0.0), np.max(np.abs(b), initial=0.0), least)
     return float(np.max(np.abs(a - b), initial=0.0) / scale) if scale else 0.0
 

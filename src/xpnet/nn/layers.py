@@ -38,7 +38,17 @@ HostArrays = dict[str, NDArray[Any]]
 
 
 class ShapeError(ValueError):
-    """A layer was given a shape that it cannot work on."""
+    """A layer was given a shape that it cannot work on.
+
+    Examples
+    --------
+    >>> from xpnet import Conv2D, Dense, Network, ShapeError
+    >>> try:
+    ...     Network([Conv2D(8, 3), Dense(10)], input_shape=(8, 8))
+    ... except ShapeError as error:
+    ...     print(error)
+    layer 1: Dense(10) takes samples of shape (features,), but gets (6, 6, 8): put Flatten() before it
+    """
 
 
 class Random(Protocol):
@@ -59,6 +69,17 @@ class Context(NamedTuple):
         Whether this pass trains: dropout drops and batch normalization looks at the batch only then.
     all_reduce : callable, optional
         Sums an array over the ranks of a distributed run. ``None``: there is one rank.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Context, Dropout
+    >>> x, keep = np.asarray([[1.0, 2.0]]), np.asarray([[0, 1]])
+    >>> for training in (True, False):
+    ...     y, _ = Dropout(0.5).forward({}, x, Context(np, training), noise=keep)
+    ...     print(training, y.tolist())
+    True [[0.0, 4.0]]
+    False [[1.0, 2.0]]
     """
 
     xp: Namespace
@@ -84,6 +105,13 @@ class Uniform:
     ----------
     bound : float
         Positive.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = Uniform(0.1)(np.random.default_rng(0), (64, 100), 64, 100)
+    >>> weight.shape, bool(weight.min() >= -0.1), bool(weight.max() < 0.1)
+    ((64, 100), True, True)
     """
 
     bound: float = 0.1
@@ -105,6 +133,13 @@ class GlorotUniform:
     References
     ----------
     Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural networks*, 2010.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = GlorotUniform()(np.random.default_rng(0), (300, 100), 300, 100)
+    >>> float((weight.var() * (300 + 100) / 2).round(1))
+    1.0
     """
 
     def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -120,6 +155,13 @@ class HeUniform:
     References
     ----------
     He, Zhang, Ren and Sun, *Delving deep into rectifiers*, 2015, equation 10.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> weight = HeUniform()(np.random.default_rng(0), (300, 100), 300, 100)
+    >>> float((weight.var() * 300 / 2).round(1))
+    1.0
     """
 
     def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -136,6 +178,17 @@ class Layer:
     """The base of all layers: one that changes nothing.
 
     A layer of your own overrides `forward` and `backward`, and what else differs from this.
+
+    Examples
+    --------
+    >>> from xpnet import Dense, Layer, Network
+    >>> class Double(Layer):
+    ...     def forward(self, params, x, ctx, *, state=None, noise=None):
+    ...         return 2.0 * x, None
+    ...     def backward(self, params, cache, dy, ctx, *, input_gradient=True):
+    ...         return 2.0 * dy, {}
+    >>> Network([Dense(3), Double()], input_shape=(4,)).output_shape
+    (3,)
     """
 
     def minimum_batch(self, input_shape: Shape) -> int:
@@ -245,6 +298,14 @@ def dense_backward(
     dx : array, shape (n, fan_in), or None
     dweight : array, shape (fan_in, fan_out)
     dbias : array, shape (fan_out,)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x, weight = np.asarray([[1.0, 2.0]]), np.asarray([[3.0], [4.0]])
+    >>> dx, dweight, dbias = dense_backward(x, weight, np.asarray([[10.0]]))
+    >>> dx.tolist(), dweight.tolist(), dbias.tolist()
+    ([[30.0, 40.0]], [[10.0], [20.0]], [10.0])
     """
     xp = xp or array_namespace(dy)
     dx = dy @ weight.T if input_gradient else None
@@ -349,6 +410,12 @@ def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Arra
     ----------
     Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, 2014; the scaling in
     training instead of in evaluation is known as inverted dropout.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dropout(np.asarray([[1.0, 2.0, 3.0, 4.0]]), np.asarray([[1, 0, 1, 0]]), 0.5)
+    array([[2., 0., 6., 0.]])
     """
     xp = xp or array_namespace(x)
     scaled = xp.astype(keep, x.dtype)
@@ -366,12 +433,19 @@ class Dropout(Layer):
     ----------
     rate : float
         The probability of being dropped, in [0, 1).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Dropout(0.2).noise(np.random.default_rng(0), (100,), 1000).mean().round(2)  # What is kept.
+    np.float64(0.8)
     """
 
     rate: float = 0.5
 
     def __post_init__(self) -> None:
         """Check the rate."""
+        require_number("rate", self.rate)
         if not 0.0 <= self.rate < 1.0:
             raise ValueError(f"rate={self.rate!r}: dropout takes a rate in [0, 1)")
 
@@ -407,7 +481,13 @@ class Dropout(Layer):
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Turn a batch of images, ``(height, channels, width, n)``, into rows of features, ``(n, features)``."""
+    """Turn a batch of images, ``(height, channels, width, n)``, into rows of features, ``(n, features)``.
+
+    Examples
+    --------
+    >>> Flatten().output_shape((4, 4, 32))
+    (512,)
+    """
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the product of the dimensions."""
@@ -442,11 +522,24 @@ def require_positive(name: str, value: float) -> None:
 
     Raises
     ------
-    ValueError
+    TypeError, ValueError
         Naming the argument and its value.
     """
-    if isinstance(value, bool) or not (math.isfinite(value) and value > 0):
+    require_number(name, value)
+    if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{name}={value!r}: must be a finite number above 0")
+
+
+def require_number(name: str, value: Any) -> None:
+    """Refuse what is not a number.
+
+    Raises
+    ------
+    TypeError
+        Naming the argument and its value.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
+        raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
 
 
 def require_size(name: str, value: int) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Namespace
+from xpnet.nn.layers import Array, Namespace, require_number
 
 
 def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -32,6 +32,12 @@ def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
     -------
     array, shape ()
         The sum over samples and classes.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> float(squared_error(np.asarray([[1.0, 2.0]]), np.asarray([[0.0, 4.0]])))
+    5.0
     """
     xp = xp or array_namespace(y)
     error = y - targets
@@ -40,7 +46,14 @@ def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
 
 
 def squared_error_backward(y: Array, targets: Array) -> Array:
-    """Return the gradient of `squared_error`: ``dL/dy = 2 (y - t)``."""
+    """Return the gradient of `squared_error`: ``dL/dy = 2 (y - t)``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> squared_error_backward(np.asarray([[1.0, 2.0]]), np.asarray([[0.0, 4.0]]))
+    array([[ 2., -4.]])
+    """
     return 2.0 * (y - targets)
 
 
@@ -98,6 +111,13 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None
     -------
     array, shape ()
         The sum over samples, in nats.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> logits, targets = np.asarray([[0.0, 0.0]]), np.asarray([[1.0, 0.0]])
+    >>> softmax_cross_entropy(logits, targets).round(4)  # log 2
+    np.float64(0.6931)
     """
     xp = xp or array_namespace(logits)
     return _cross_entropy(logits, targets, xp)[0]
@@ -119,13 +139,28 @@ def softmax_cross_entropy_backward(p: Array, targets: Array) -> Array:
         The softmax of the logits.
     targets : array, shape (n, classes)
         As given to `softmax_cross_entropy`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> p = softmax(np.asarray([[0.0, 0.0]]))
+    >>> softmax_cross_entropy_backward(p, np.asarray([[1.0, 0.0]]))
+    array([[-0.5,  0.5]])
     """
     return p - targets
 
 
 @dataclass(frozen=True)
 class Loss:
-    """The base of all losses."""
+    """The base of all losses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Loss
+    >>> Loss().targets(np.asarray([2, 0]), 3).tolist()
+    [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
+    """
 
     def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
         """Turn labels into one-hot targets.
@@ -141,7 +176,15 @@ class Loss:
         -------
         array, shape (n, classes)
             On the host.
+
+        Raises
+        ------
+        ValueError
+            If a label is no class.
         """
+        # A negative index would count from the end.
+        if np.any((labels < 0) | (labels >= classes)):
+            raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
         return np.asarray(np.eye(classes)[labels])
 
     def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
@@ -155,7 +198,17 @@ class Loss:
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """The loss of `squared_error`, which the tutorial uses."""
+    """The loss of `squared_error`, which the tutorial uses.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import SquaredError
+    >>> loss = SquaredError()
+    >>> value, cache = loss.forward(np.asarray([[1.0, 2.0]]), np.asarray([[0.0, 4.0]]), xp=np)
+    >>> float(value), loss.backward(cache, xp=np).tolist()
+    (5.0, [[2.0, -4.0]])
+    """
 
     def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
         """Apply `squared_error`."""
@@ -178,12 +231,20 @@ class SoftmaxCrossEntropy(Loss):
     References
     ----------
     Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2016, section 7, for the smoothing.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import SoftmaxCrossEntropy
+    >>> SoftmaxCrossEntropy(label_smoothing=0.2).targets(np.asarray([1]), 4).round(2).tolist()
+    [[0.05, 0.85, 0.05, 0.05]]
     """
 
     label_smoothing: float = 0.0
 
     def __post_init__(self) -> None:
         """Check the smoothing."""
+        require_number("label_smoothing", self.label_smoothing)
         if not 0.0 <= self.label_smoothing < 1.0:
             raise ValueError(f"label_smoothing={self.label_smoothing!r}: must be in [0, 1)")
 

@@ -29,6 +29,7 @@ from xpnet.nn.layers import (
     Shape,
     ShapeError,
     State,
+    require_positive,
 )
 
 EVALUATION_BATCH = 500
@@ -109,6 +110,7 @@ class Network:
     ) -> None:
         object.__setattr__(self, "layers", tuple(layers))
         object.__setattr__(self, "input_shape", _sample_shape(input_shape))
+        require_positive("pixel_max", pixel_max)
         object.__setattr__(self, "pixel_max", float(pixel_max))
         object.__setattr__(self, "weights", weights)
         if not self.layers:
@@ -377,7 +379,18 @@ class Network:
         backend: Backend,
         dtype: str = "float32",
     ) -> Network:
-        """Return this network with parameters, copied from the host to a backend."""
+        """Return this network with parameters, copied from the host to a backend.
+
+        Raises
+        ------
+        ShapeError
+            If there are more or fewer than it has.
+        """
+        if np.shape(theta) != (self.size,) or len(state) != len(self.layers):
+            raise ShapeError(
+                f"theta of shape {np.shape(theta)} with the state of {len(state)} layers: this network has "
+                f"{self.size} parameters and {len(self.layers)} layers"
+            )
         with backend.session(dtype):
             weights = Weights(
                 backend.asarray(theta, dtype),
@@ -404,12 +417,10 @@ class Network:
                     named[f"layers.{i}.{name}"] = weights.backend.to_numpy(value)
         return named
 
-    def expected_arrays(self) -> dict[str, Shape]:
-        """Return the names and shapes that `named_arrays` would give."""
-        named = {f"layers.{s.layer}.{s.name}": s.shape for s in self.slots}
-        for i, state in enumerate(self.init_state()):
-            named |= {f"layers.{i}.{name}": value.shape for name, value in state.items()}
-        return named
+    def expected_arrays(self, rng: Any = None) -> dict[str, Shape]:
+        """Return the names and shapes that `named_arrays` would give; ``rng`` is drawn from to find them out."""
+        drawn = enumerate(self._initial(rng or np.random.default_rng(0)))
+        return {f"layers.{i}.{k}": v.shape for i, pair in drawn for arrays in pair for k, v in arrays.items()}
 
     def bind_named(self, named: HostArrays, backend: Backend, dtype: str = "float32") -> Network:
         """Return this network with the arrays that `named_arrays` gave, which must be complete."""
@@ -424,17 +435,30 @@ class Network:
         Parameters
         ----------
         images : array_like, shape (n, ...)
-            Of any library and layout; moved to the network's backend. Integers are pixels and are divided by
-            ``pixel_max``; floating-point images must be scaled already.
+            Of any library, on any of its devices, in any memory layout and byte order, read-only or not; moved to
+            the network's backend. Integers of any size are pixels, from 0 to ``pixel_max``, by which they are
+            divided. Floating-point images of any precision that NumPy has must be scaled already; they are rounded
+            to the network's dtype. There may be none, ``n = 0``.
 
         Returns
         -------
         array, shape (n, classes)
-            On the host.
+            On the host, in the network's dtype.
+
+        Raises
+        ------
+        ShapeError
+            If they have another number of values a sample.
+        TypeError
+            If they are not real numbers.
+        ValueError
+            If the network has no weights; or the images hold integers that are no pixels, NaN, infinity, or numbers
+            too large for the network's dtype.
         """
         weights = self.bound()
         backend, xp = weights.backend, weights.backend.xp
-        host = self._check_images(backend_of(images).to_numpy(images) if hasattr(images, "shape") else images)
+        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        host = self._check_images(host, weights.dtype)
         dtype = getattr(xp, weights.dtype)
         outputs = [np.empty((0, *self.output_shape), weights.dtype)]
         with backend.session(weights.dtype):
@@ -460,8 +484,8 @@ class Network:
 
         Raises
         ------
-        ValueError
-            If the network has no weights, or the images are not of its shape or not finite.
+        ShapeError, TypeError, ValueError
+            See `logits`.
         """
         caller = backend_of(images)
         return caller.asarray(np.argmax(self.logits(images), axis=1))
@@ -470,7 +494,7 @@ class Network:
         """Return the softmax of the outputs: the probability of each class, on the host."""
         return np.asarray(losses.softmax(self.logits(images)))
 
-    def _check_images(self, images: Any) -> NDArray[Any]:
+    def _check_images(self, images: Any, dtype: str) -> NDArray[Any]:
         host = np.asarray(images)
         if host.dtype.kind not in "uif":
             raise TypeError(f"images: must be real numbers, not {host.dtype}")
@@ -480,8 +504,17 @@ class Network:
                 f"images of shape {host.shape}: this network takes (n, ...) with {wanted} numbers "
                 f"a sample, arranged as {self.input_shape}"
             )
-        if host.dtype.kind == "f" and not np.isfinite(host).all():
-            raise ValueError("images: hold NaN or infinity")
+        if host.dtype.kind == "f":
+            # Rounded here, since not every library has every precision that NumPy has.
+            with np.errstate(over="ignore"):
+                host = host.astype(dtype, copy=False)
+            if not np.isfinite(host).all():
+                raise ValueError(f"images: hold NaN, infinity, or numbers too large for {dtype}")
+        elif host.size and (host.min() < 0 or host.max() > self.pixel_max):
+            raise ValueError(
+                f"images: integers from {host.min()} to {host.max()}; as pixels of this network they must be from 0 "
+                f"to {self.pixel_max:g}. Images that are scaled already must be floating-point numbers."
+            )
         return host
 
     # Its description ----------------------------------------------------------------------------------------------

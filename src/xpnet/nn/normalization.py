@@ -19,6 +19,7 @@ from xpnet.nn.layers import (
     Random,
     Shape,
     State,
+    require_number,
     require_positive,
 )
 
@@ -67,6 +68,13 @@ def batch_norm(
     ----------
     Ioffe and Szegedy, *Batch normalization: accelerating deep network training by reducing internal covariate
     shift*, 2015, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> y, cache, statistics = batch_norm(np.asarray([[1.0], [3.0]]), np.asarray([2.0]), np.asarray([10.0]))
+    >>> y.round(3).tolist(), statistics.mean.tolist(), statistics.variance.tolist()
+    ([[8.0], [12.0]], [2.0], [1.0])
     """
     xp = xp or array_namespace(x)
     channels = by_channel(x, xp)
@@ -113,6 +121,15 @@ def batch_norm_backward(
     dx : array, the shape of ``dy``
     dgamma, dbeta : array, shape (channels,)
         Over this rank's samples.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.asarray([[1.0], [3.0], [8.0]])
+    >>> _, cache, _ = batch_norm(x, np.asarray([1.0]), np.asarray([0.0]))
+    >>> dx, dgamma, dbeta = batch_norm_backward(cache, np.asarray([[1.0], [0.0], [2.0]]))
+    >>> bool(abs(np.sum(dx)) < 1e-12), dbeta.tolist()  # To add a constant to x changes nothing, so dx sums to 0.
+    (True, [3.0])
     """
     xp = xp or array_namespace(dy)
     centred, scale, gamma, count = cache
@@ -198,6 +215,13 @@ class BatchNorm(Layer):
         The share of a batch in the running statistics, in (0, 1].
     epsilon : float
         Keeps a constant feature from a division by zero.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> params, state = BatchNorm().init(np.random.default_rng(0), (8, 8, 3))
+    >>> sorted(params), sorted(state), params["gamma"].tolist()
+    (['beta', 'gamma'], ['running_mean', 'running_variance'], [1.0, 1.0, 1.0])
     """
 
     momentum: float = 0.1
@@ -206,6 +230,7 @@ class BatchNorm(Layer):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         require_positive("epsilon", self.epsilon)
+        require_number("momentum", self.momentum)
         if not 0.0 < self.momentum <= 1.0:
             raise ValueError(f"momentum={self.momentum!r}: must be in (0, 1]")
 

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Namespace, require_positive, require_size
+from xpnet.nn.layers import Array, Namespace, require_number, require_positive, require_size
 
 HostVector = NDArray[np.float64]
 
@@ -29,6 +29,13 @@ class Optimizer:
         Positive.
     weight_decay : float
         How much of ``theta`` is added to the gradient: the derivative of ``weight_decay / 2 |theta|^2``.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import SGD, Optimizer
+    >>> isinstance(SGD(0.1), Optimizer), SGD(0.1).scalars(np.asarray([1, 2]), np.asarray([0.1, 0.05]))["rate"].tolist()
+    (True, [0.1, 0.05])
     """
 
     learning_rate: float
@@ -37,6 +44,7 @@ class Optimizer:
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         require_positive("learning_rate", self.learning_rate)
+        require_number("weight_decay", self.weight_decay)
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
             raise ValueError(f"weight_decay={self.weight_decay!r}: must be a finite number of at least 0")
 
@@ -118,6 +126,13 @@ class SGD(Optimizer):
     ----------
     Sutskever, Martens, Dahl and Hinton, *On the importance of initialization and momentum in deep learning*, 2013,
     in the form in which deep learning libraries write it.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta, state = SGD(0.5).update(np.asarray([1.0]), {}, np.asarray([0.2]), {"rate": 0.5}, xp=np)
+    >>> theta
+    array([0.9])
     """
 
     momentum: float = 0.0
@@ -178,6 +193,15 @@ class RMSprop(Optimizer):
     References
     ----------
     Tieleman and Hinton, *Lecture 6.5: rmsprop*, Coursera, 2012.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> theta = np.asarray([1.0, 1.0])
+    >>> gradient = np.asarray([100.0, 0.01])  # However large a gradient is, the first steps are of one length.
+    >>> theta, state = RMSprop(0.1, decay=0.0).update(theta, {"square": 0.0 * theta}, gradient, {"rate": 0.1}, xp=np)
+    >>> theta.round(3)
+    array([0.9, 0.9])
     """
 
     learning_rate: float = 1e-2
@@ -232,6 +256,16 @@ class Adam(Optimizer):
     References
     ----------
     Kingma and Ba, *Adam: a method for stochastic optimization*, 2015, algorithm 1.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> adam = Adam(0.1)
+    >>> theta = np.asarray([1.0, 1.0])
+    >>> scalars = {name: values[0] for name, values in adam.scalars(np.asarray([1]), np.asarray([0.1])).items()}
+    >>> theta, state = adam.update(theta, adam.init(theta, xp=np), np.asarray([100.0, -0.01]), scalars, xp=np)
+    >>> theta.round(3)  # The first step has the length of the rate, whatever the gradient's.
+    array([0.9, 1.1])
     """
 
     learning_rate: float = 1e-3
@@ -298,6 +332,16 @@ class AdamW(Adam):
     References
     ----------
     Loshchilov and Hutter, *Decoupled weight decay regularization*, 2019, algorithm 2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> adam = AdamW(0.1, weight_decay=0.5)
+    >>> theta = np.asarray([1.0])
+    >>> scalars = {name: values[0] for name, values in adam.scalars(np.asarray([1]), np.asarray([0.1])).items()}
+    >>> theta, state = adam.update(theta, adam.init(theta, xp=np), np.asarray([0.0]), scalars, xp=np)
+    >>> theta.round(3)  # No gradient at all: only the decay is left.
+    array([0.95])
     """
 
     weight_decay: float = 1e-2
@@ -325,7 +369,14 @@ class AdamW(Adam):
 
 @dataclass(frozen=True)
 class Schedule:
-    """The base of all schedules: a constant learning rate."""
+    """The base of all schedules: a constant learning rate.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Schedule().factor(np.asarray([0.0, 10.0]))
+    array([1., 1.])
+    """
 
     @property
     def length(self) -> float:
@@ -358,6 +409,12 @@ class StepDecay(Schedule):
         Epochs between two cuts.
     gamma : float
         In (0, 1].
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> StepDecay(every=5, gamma=0.5).factor(np.asarray([0.0, 4.9, 5.0, 12.0]))
+    array([1.  , 1.  , 0.5 , 0.25])
     """
 
     every: int = 5
@@ -366,6 +423,7 @@ class StepDecay(Schedule):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         require_size("every", self.every)
+        require_number("gamma", self.gamma)
         if not 0.0 < self.gamma <= 1.0:
             raise ValueError(f"gamma={self.gamma!r}: must be in (0, 1]")
 
@@ -393,6 +451,12 @@ class Cosine(Schedule):
     ----------
     Loshchilov and Hutter, *SGDR: stochastic gradient descent with warm restarts*, 2017, equation 5, without
     restarts.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> Cosine(10).factor(np.asarray([0.0, 5.0, 10.0])).round(3).tolist()
+    [1.0, 0.5, 0.0]
     """
 
     epochs: int
@@ -404,6 +468,7 @@ class Cosine(Schedule):
         """Check the hyperparameters."""
         require_size("epochs", self.epochs)
         _require_fraction("floor", self.floor)
+        require_number("warm_up", self.warm_up)
         if not 0.0 <= self.warm_up < self.epochs:
             raise ValueError(f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}")
         _require_start(self.start)
@@ -436,6 +501,12 @@ class WarmUp(Schedule):
     References
     ----------
     Goyal et al., *Accurate, large minibatch SGD: training ImageNet in 1 hour*, 2017, section 2.2.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> WarmUp(2.0, start=0.1).factor(np.asarray([0.0, 1.0, 2.0, 5.0])).round(3)
+    array([0.1 , 0.55, 1.  , 1.  ])
     """
 
     epochs: float = 1.0
@@ -452,10 +523,12 @@ class WarmUp(Schedule):
 
 
 def _require_fraction(name: str, value: Any) -> None:
+    require_number(name, value)
     if not 0.0 <= value < 1.0:
         raise ValueError(f"{name}={value!r}: must be in [0, 1)")
 
 
 def _require_start(value: float) -> None:
+    require_number("start", value)
     if not 0.0 < value <= 1.0:
         raise ValueError(f"start={value!r}: must be in (0, 1]")

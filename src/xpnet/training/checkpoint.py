@@ -12,7 +12,7 @@ import json
 import os
 import re
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,15 +33,53 @@ _NAME = re.compile(r"epoch-(\d+)\.safetensors")
 
 
 class CheckpointError(ValueError):
-    """A file of arrays is damaged, or not what it should be; the message names it."""
+    """A file of arrays is damaged, or not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.load("nowhere")
+    ... except xpnet.CheckpointError as error:
+    ...     print(error)
+    'nowhere' is not the folder of a run: it has no config.json
+    """
 
 
 class ResumeError(ValueError):
-    """A run cannot be resumed with this configuration; the message names the difference."""
+    """A run cannot be resumed with this configuration; the message names the difference.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> settings = {"dataset": "digits", "epochs": 1, "progress": False}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = xpnet.train("mlp", output_dir=folder, **settings)
+    ...     try:
+    ...         xpnet.train("mlp", output_dir=folder, resume=True, seed=7, **settings)
+    ...     except xpnet.ResumeError as error:
+    ...         print(str(error).partition(". ")[0])
+    resume: the run was begun with other settings: seed was 0 and is 7
+    """
 
 
 class BusyError(ValueError):
-    """Another run is writing to the folder."""
+    """Another run is writing to the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import xpnet
+    >>> from xpnet.training.checkpoint import RunDirectory
+    >>> with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)).lock():
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", output_dir=folder, progress=False)
+    ...     except xpnet.BusyError as error:
+    ...         print(str(error).partition(": ")[2])
+    another run is writing there; choose another folder
+    """
 
 
 @dataclass(frozen=True, eq=False)
@@ -298,7 +336,10 @@ class RunDirectory:
                 warnings.warn(f"{'; '.join(causes)}: using {path.name} instead", stacklevel=2)
             return checkpoint
         if causes:
-            raise CheckpointError("no checkpoint can be read: " + "; ".join(causes))
+            raise CheckpointError(
+                f"no checkpoint can be read: {'; '.join(causes)}. "
+                "Move them away to begin anew, or choose another folder."
+            )
         return None
 
     def _saved(self) -> list[tuple[int, Path]]:
@@ -316,7 +357,7 @@ def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
 # The configuration of a run ---------------------------------------------------------------------------------------
 
 
-def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: set[str]) -> None:
+def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: Set[str]) -> None:
     """See that a run is resumed as it was begun.
 
     Parameters
@@ -331,15 +372,17 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
     ResumeError
         Naming each difference.
     """
-    differences = [f"{name} was {old} and is {new}" for name, old, new in config_differences(saved, current, free)]
-    if differences:
+    found = [f"{name} was {old} and is {new}" for name, old, new in config_differences(saved, current, free)]
+    if found:
         raise ResumeError(
-            f"resume: the run was begun with other settings: {'; '.join(differences)}. "
+            f"resume: the run was begun with other settings: {'; '.join(found)}. "
             "Resume with the settings that it was begun with, or choose another output_dir."
         )
 
 
-def config_differences(one: Mapping[str, Any], other: Mapping[str, Any], free: set[str]) -> list[tuple[str, str, str]]:
+def config_differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], free: Set[str] = frozenset()
+) -> list[tuple[str, str, str]]:
     """Return in what two configurations differ: the setting, its value in the one, its value in the other."""
     # By way of JSON, since that is where a saved one has been: it knows no tuples.
     a, b = (_flat(json.loads(json.dumps(config))) for config in (one, other))

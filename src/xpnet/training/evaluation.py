@@ -22,6 +22,16 @@ class Evaluation:
         The predicted classes.
     confusion : array of integers, shape (classes, classes)
         How many samples of each class (row) were taken for each (column).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Evaluation
+    >>> result = Evaluation(np.asarray([0, 1, 1]), np.asarray([[1, 1], [0, 1]]))
+    >>> print(result.table())
+    class  samples  precision  recall
+        0        2     1.0000  0.5000
+        1        1     0.5000  1.0000
     """
 
     predictions: NDArray[np.int64]
@@ -76,13 +86,23 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
     array, shape (classes, classes)
         Row: the label. Column: the prediction.
 
+    Raises
+    ------
+    ValueError
+        If there are not as many of the one as of the other, or a number is no class.
+
     Examples
     --------
     >>> import numpy as np
     >>> confusion_matrix(np.asarray([0, 0, 1]), np.asarray([0, 1, 1]), 2).tolist()
     [[1, 1], [0, 1]]
     """
-    pairs = labels.astype(np.int64) * classes + predictions
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.shape != labels.shape or values.ndim != 1:
+            raise ValueError(f"{name}: shape {values.shape}; labels and predictions must both be (n,)")
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(f"{name}: from {values.min()} to {values.max()}; must be from 0 to {classes - 1}")
+    pairs = labels.astype(np.int64) * classes + predictions.astype(np.int64)
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
@@ -104,6 +124,14 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
     ------
     ValueError
         If the network has no weights, or does not fit the images or the number of classes.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=3, progress=False)
+    >>> result = xpnet.evaluate(run.network, run.data)
+    >>> result.confusion.shape, result.accuracy == run.history[-1].test_accuracy
+    ((10, 10), True)
     """
     if network.output_shape != (data.classes,):
         raise ValueError(

@@ -29,6 +29,13 @@ class Record:
         After the epoch, on the validation and the test set; ``None`` where not measured.
     seconds : float
         For the training of this epoch, without evaluation.
+
+    Examples
+    --------
+    >>> from xpnet import Record
+    >>> record = Record(epoch=3, train_loss=0.25, train_accuracy=0.9)
+    >>> record.finite(), record.test_accuracy is None
+    (True, True)
     """
 
     epoch: int

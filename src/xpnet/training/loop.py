@@ -28,10 +28,10 @@ from xpnet.nn.network import Network, to_config
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.training import per_sample, report
-from xpnet.training.checkpoint import Checkpoint, RunDirectory, compare_configs
+from xpnet.training.checkpoint import Checkpoint, CheckpointError, ResumeError, RunDirectory, compare_configs
 from xpnet.training.distributed import Ranks, get_ranks
 from xpnet.training.history import History, Record
-from xpnet.training.run import HISTORY, Run, save_config
+from xpnet.training.run import HISTORY, MODEL, Run, save_config
 from xpnet.training.step import (
     Progress,
     Trainer,
@@ -47,7 +47,19 @@ Callback = Callable[[Record], None]
 
 
 class DivergedError(ArithmeticError):
-    """The loss became NaN or infinite."""
+    """The loss became NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> with np.errstate(all="ignore"):
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", learning_rate=1e30, progress=False)
+    ...     except xpnet.DivergedError as error:
+    ...         print(str(error).partition(" (")[0])
+    epoch 0: the loss is no longer finite
+    """
 
 
 @dataclass(frozen=True)
@@ -279,10 +291,15 @@ class Loop:
     def restore(self, checkpoint: Checkpoint) -> Snapshot:
         """Undo `checkpoint`."""
         arrays, meta = checkpoint.arrays, checkpoint.meta
+        layers = self.trainer.network.init_state()
+        shapes = {f"state.{i}.{k}": v.shape for i, layer in enumerate(layers) for k, v in layer.items()}
+        for name, array in arrays.items():
+            expected = shapes.get(name.removeprefix("best."), (self.trainer.network.size,))
+            if array.shape != expected:
+                raise ValueError(f"{name} has shape {array.shape} instead of {expected}")
         moments = {k.removeprefix("moments."): v for k, v in arrays.items() if k.startswith("moments.")}
 
         def state(prefix: str) -> list[dict[str, Any]]:
-            layers = self.trainer.network.init_state()
             return [{k: arrays[f"{prefix}.{i}.{k}"] for k in layer} for i, layer in enumerate(layers)]
 
         history = History.from_dicts(meta["history"])
@@ -392,13 +409,13 @@ def fit(
         EarlyStopping(patience, monitor),
         (SequentialStreams if sequential else Streams)(check_seed(seed)),
     )
-    network = _fitted(network, data)
+    network = _fitted(network, data, check_dtype(dtype))
     trainer = Trainer(
         network,
         loss or SoftmaxCrossEntropy(),
         optimizer or Adam(),
         opened,
-        check_dtype(dtype),
+        dtype,
         ranks.all_reduce(opened),
     )
     if resume and output_dir is None:
@@ -408,9 +425,10 @@ def fit(
         stack.enter_context(thread_limit(ranks.threads(threads)))
         stack.enter_context(kept_memory())
         stack.enter_context(opened.session(dtype))
+        # Before the folder: where the parts do not fit together, none is made.
+        loop = Loop(trainer, plan, data, ranks)
         if directory is not None:
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
-        loop = Loop(trainer, plan, data, ranks)
         config = describe_run(loop, data, recipe)
         ranks.compare(config, lambda: plan.streams.weights(network)[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
@@ -458,8 +476,8 @@ FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 
-def _fitted(network: Network, data: Dataset) -> Network:
-    """Check that a network and a dataset fit, and tell the network how bright pixels are."""
+def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
+    """Check that a network, a dataset and a dtype fit, and tell the network how bright pixels are."""
     if not isinstance(network, Network):
         raise TypeError(f"network={network!r}: must be a Network")
     if not isinstance(data, Dataset):
@@ -474,6 +492,11 @@ def _fitted(network: Network, data: Dataset) -> Network:
             f"network: its output has shape {network.output_shape}, but {data.name} has {data.classes} classes: "
             f"end it with Dense({data.classes})"
         )
+    for images in (data.train_images, data.test_images):
+        # Both ends: the absolute values would be a copy.
+        largest = max(-images.min(), images.max()) if images.dtype.kind == "f" else 0
+        if float(largest) > float(np.finfo(dtype).max):
+            raise ValueError(f"data: the images of {data.name} hold {largest:g}, which is too large for {dtype}")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there is nothing to train")
     return Network(network.layers, network.input_shape, data.pixel_max)
@@ -484,20 +507,33 @@ def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, co
     if directory is None:
         return loop.start()
     checkpoint = loop.ranks.from_first(lambda: _last_checkpoint(directory, resume, config))
-    return loop.start() if checkpoint is None else loop.restore(checkpoint)
+    try:
+        snapshot = loop.start() if checkpoint is None else loop.restore(checkpoint)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"output_dir={str(directory.path)!r}: its checkpoints are not of this version of xpnet: {error!r}"
+        ) from None
+    if loop.ranks.first:
+        save_config(directory.path, config)
+    return snapshot
 
 
 def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, Any]) -> Checkpoint | None:
-    """Find what to go on from, if anything, and write down what is going to be done."""
+    """Find what to go on from, if anything."""
+    where = f"output_dir={str(directory.path)!r}"
     checkpoint = directory.latest_checkpoint()
-    if checkpoint is not None and not resume:
+    if checkpoint is None:
+        if (directory.path / MODEL).exists():
+            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
+        return None
+    if not resume:
         raise ValueError(
-            f"output_dir={str(directory.path)!r}: holds a run already: go on with it by resume=True (--resume), "
-            "or choose another folder"
+            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
-    if checkpoint is not None:
-        compare_configs(checkpoint.meta["config"], config, FREE_TO_CHANGE)
-    save_config(directory.path, config)
+    compare_configs(checkpoint.meta.get("config", {}), config, FREE_TO_CHANGE)
+    done = checkpoint.epoch + 1
+    if done > config["epochs"]:
+        raise ResumeError(f"epochs={config['epochs']}: the run in {str(directory.path)!r} has done {done} already")
     return checkpoint
 
 

@@ -53,6 +53,13 @@ class Recipe:
     network : Network
     settings : dict
         Keyword arguments for `xpnet.fit`.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = mlp(xpnet.load_dataset("digits"))
+    >>> recipe.network.size, recipe.settings["batch_size"]
+    (7510, 16)
     """
 
     network: Network
@@ -103,7 +110,21 @@ def tutorial(
     learning_rate: float = 0.005,
     hidden_sizes: tuple[int, ...] = (100,),
 ) -> Recipe:
-    """The NumPy tutorial, to the digit: one hidden layer, a step after every image, squared error, two slips."""
+    """The NumPy tutorial, to the digit: one hidden layer, a step after every image, squared error, two slips.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = tutorial(xpnet.load_dataset("digits"))
+    >>> print(recipe.network.summary())
+    layer                                          output  parameters
+    input                                           (64,)           0
+    Dense(100, bias=False, init_weight=Uniform())  (100,)       6,400
+    TutorialReLU()                                 (100,)           0
+    TutorialDropout()                              (100,)           0
+    Dense(10, bias=False, init_weight=Uniform())    (10,)       1,000
+    total                                                       7,400
+    """
     return _as_in_the_tutorial(data, TutorialReLU(), TutorialDropout(), epochs, learning_rate, hidden_sizes)
 
 
@@ -114,7 +135,21 @@ def corrected(
     learning_rate: float = 0.005,
     hidden_sizes: tuple[int, ...] = (100,),
 ) -> Recipe:
-    """The tutorial with true gradients."""
+    """The tutorial with true gradients.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = corrected(xpnet.load_dataset("digits"))
+    >>> print(recipe.network.summary())
+    layer                                          output  parameters
+    input                                           (64,)           0
+    Dense(100, bias=False, init_weight=Uniform())  (100,)       6,400
+    ReLU()                                         (100,)           0
+    CoinDropout()                                  (100,)           0
+    Dense(10, bias=False, init_weight=Uniform())    (10,)       1,000
+    total                                                       7,400
+    """
     return _as_in_the_tutorial(data, ReLU(), CoinDropout(), epochs, learning_rate, hidden_sizes)
 
 
@@ -154,7 +189,24 @@ def mlp(
     validation_fraction: float = 0.1,
     patience: int | None = None,
 ) -> Recipe:
-    """The same network with biases, softmax and cross-entropy, mini-batches and Adam, stopped on a validation set."""
+    """The same network with biases, softmax and cross-entropy, mini-batches and Adam, stopped on a validation set.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = mlp(xpnet.load_dataset("digits"), hidden_sizes=(50, 20))
+    >>> print(recipe.network.summary())
+    layer              output  parameters
+    input               (64,)           0
+    Dense(50)           (50,)       3,250
+    ReLU()              (50,)           0
+    Dropout(rate=0.2)   (50,)           0
+    Dense(20)           (20,)       1,020
+    ReLU()              (20,)           0
+    Dropout(rate=0.2)   (20,)           0
+    Dense(10)           (10,)         210
+    total                           4,480
+    """
     layers: list[Layer] = []
     for size in hidden_sizes:
         layers += [Dense(size), ReLU(), Dropout(0.2)]
@@ -174,7 +226,15 @@ def deep(
     hidden_sizes: tuple[int, ...] = (512, 512, 256),
     validation_fraction: float = 0.1,
 ) -> Recipe:
-    """More and wider hidden layers, with batch normalization and more dropout, and a learning rate that falls."""
+    """More and wider hidden layers, with batch normalization and more dropout, and a learning rate that falls.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = deep(xpnet.load_dataset("digits"))
+    >>> [type(layer).__name__ for layer in recipe.network.layers[:4]]
+    ['Dense', 'BatchNorm', 'ReLU', 'Dropout']
+    """
     layers: list[Layer] = []
     for size in hidden_sizes:
         layers += [Dense(size, bias=False), BatchNorm(), ReLU(), Dropout(0.3)]
@@ -190,7 +250,15 @@ def cnn(
     learning_rate: float = 2e-3,
     validation_fraction: float = 0.1,
 ) -> Recipe:
-    """Two convolutions with pooling, which know that neighbouring pixels belong together."""
+    """Two convolutions with pooling, which know that neighbouring pixels belong together.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = cnn(xpnet.load_dataset("digits"))
+    >>> recipe.network.input_shape, [type(layer).__name__ for layer in recipe.network.layers[:3]]
+    ((8, 8, 1), ['Conv2D', 'MaxPool2D', 'ReLU'])
+    """
     layers: list[Layer] = [
         *[Conv2D(16, 3, padding="same"), MaxPool2D(2), ReLU()],
         *[Conv2D(32, 3, padding="same"), MaxPool2D(2), ReLU()],
@@ -208,7 +276,15 @@ def best(
     learning_rate: float = 3e-3,
     validation_fraction: float = 0.1,
 ) -> Recipe:
-    """More convolutions, each with batch normalization, on images that are shifted at random."""
+    """More convolutions, each with batch normalization, on images that are shifted at random.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> recipe = best(xpnet.load_dataset("digits"))
+    >>> type(recipe.network.layers[0]).__name__, type(recipe.settings["schedule"]).__name__
+    ('RandomShift', 'Cosine')
+    """
     layers: list[Layer] = [RandomShift(2 if min(data.sample_shape[:2]) >= 16 else 1)]
     for filters in (16, 32):
         layers += [Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), ReLU()]

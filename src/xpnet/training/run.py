@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from xpnet.backends import Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
-from xpnet.training.checkpoint import CheckpointError, check_arrays, load_arrays, save_arrays
+from xpnet.training.checkpoint import CheckpointError, check_arrays, config_differences, load_arrays, save_arrays
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.history import History
 
@@ -40,6 +44,13 @@ class Run:
         All that decided the outcome: recipe, dataset, backend, seed, hyperparameters.
     data : Dataset
         What it was trained on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=2, progress=False)
+    >>> run.title, len(run.history), run.config["optimizer"]["class"]
+    ('mlp on digits, numpy, float32, seed 0', 2, 'Adam')
     """
 
     network: Network
@@ -122,13 +133,30 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
     path = Path(directory) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{str(directory)!r} is not the folder of a run: it has no {CONFIG}") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
-    if not isinstance(config, dict) or "network" not in config:
+    if not isinstance(config, dict):
         raise CheckpointError(f"{path}: not the configuration of a run")
+    for name, kind in {"recipe": str, "dataset": str, "dtype": str, "network": dict}.items():
+        if not isinstance(config.get(name), kind):
+            raise CheckpointError(f"{path}: not the configuration of a run: {name} is {config.get(name)!r}")
     return config
+
+
+def load_history(directory: str | os.PathLike[str]) -> History:
+    """Read the history of a run's folder.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is not that of a run, or the history is damaged.
+    """
+    try:
+        return History.from_csv(Path(directory) / HISTORY)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(directory)!r}: the history cannot be read: {error}") from None
 
 
 def load(
@@ -157,17 +185,69 @@ def load(
     ------
     CheckpointError
         If the folder is not that of a run, or its weights are damaged or do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = run.save(folder)
+    ...     network = xpnet.load(folder)
+    >>> images = run.data.test_images
+    >>> bool((network.predict(images) == run.network.predict(images)).all())
+    True
     """
     opened = get_backend(backend)
     config = load_config(directory)
     path = Path(directory) / MODEL
     if not path.is_file():
         raise CheckpointError(f"{str(directory)!r}: the run is not finished, it has no {MODEL}")
+    chosen = check_dtype(dtype or config["dtype"])
     try:
-        network = Network.from_config(config["network"])
-        chosen = check_dtype(dtype or config["dtype"])
-    except (KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{Path(directory) / CONFIG}: not the configuration of a run: {error}") from None
-    arrays, _ = load_arrays(path)
-    check_arrays(network.expected_arrays(), arrays, str(path))
+        arrays, meta = load_arrays(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+    # The file of the weights knows whose they are, and its checksum covers that.
+    described = meta.get("network")
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{path}: does not say of which network these weights are")
+    if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
+        raise CheckpointError(f"{Path(directory) / CONFIG}: not of the network in {MODEL}: {'; '.join(others)}")
+    network, expected = _described(described, sum(array.size for array in arrays.values()), path)
+    check_arrays(expected, arrays, str(path))
+    for name, array in arrays.items():
+        if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
+            raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
     return network.bind_named(arrays, opened, chosen)
+
+
+class _Limited:
+    """Draws nothing, and refuses to take more memory than there are weights to fill it with."""
+
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+
+    def random(self, size: Any = (), /) -> NDArray[np.float64]:
+        if math.prod(size) > self.limit:
+            raise MemoryError(f"an array of shape {size} in it, but the file has {self.limit} numbers")
+        return np.zeros(size)
+
+    def __getattr__(self, name: str) -> Any:
+        # An initializer of the user's own may draw in other ways.
+        return getattr(np.random.default_rng(0), name)
+
+
+def _described(config: dict[str, Any], numbers: int, path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
+    """Build a network that has as many parameters as there are numbers, and tell the shapes of its arrays."""
+    try:
+        network, limited = Network.from_config(config), _Limited(numbers)
+        for layer, shape in zip(network.layers, network.shapes, strict=False):
+            # What learns has a number for each channel at the least, and not all of them are drawn.
+            if shape[-1] > numbers and any(layer.init(limited, (1,) * len(shape))):
+                raise MemoryError(f"a layer that learns from samples of {shape}, but the file has {numbers} numbers")
+        return network, network.expected_arrays(limited)
+    # What may be wrong with a description is told by many exceptions.
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        what = error.args[0] if error.args else type(error).__name__
+        raise CheckpointError(f"{path}: describes no network that these weights fit: {what}") from None

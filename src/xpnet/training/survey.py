@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends import list_backends
+from xpnet.backends import get_backend, list_backends
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.training.recipes import RECIPES, train
@@ -40,7 +40,16 @@ def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, 
     list of dict
         For each backend: ``backend``, ``device``, ``test_accuracy``, ``seconds``, ``largest_difference`` between its
         curves and the first one's, ``predictions_that_differ``, and the ``history``.
+
+    Examples
+    --------
+    >>> from xpnet.training.survey import compare
+    >>> rows = compare(["numpy", "numpy"], dataset="digits", epochs=2, progress=False)
+    >>> rows[1]["largest_difference"], rows[1]["predictions_that_differ"]  # The same seed, the same numbers.
+    (0.0, 0)
     """
+    for spec in specs:
+        get_backend(spec)  # all of them before the first runs
     data = load_dataset(dataset, data_dir=data_dir)
     rows: list[Row] = []
     first: Run | None = None
@@ -100,6 +109,13 @@ def ladder(
     list of dict
         For each recipe: ``recipe``, ``what``, ``parameters``, ``epochs``, ``seconds``, ``val_accuracy`` and
         ``test_accuracy``, ...
+
+    Examples
+    --------
+    >>> from xpnet.training.survey import ladder
+    >>> rows = ladder(["mlp", "deep"], dataset="digits", epochs=2, progress=False)
+    >>> [(row["recipe"], row["epochs"]) for row in rows]
+    [('mlp', 2), ('deep', 2)]
     """
     for recipe in recipes:
         if recipe not in RECIPES:

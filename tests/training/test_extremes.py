@@ -1,0 +1,155 @@
+"""Data that nobody would choose, numbers at the edge: what comes out is finite, or refused by name."""
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import SGD, Dataset, Dense, Network, ReLU, SoftmaxCrossEntropy, fit, train
+from xpnet.training.recipes import RECIPES
+
+QUIET = {"progress": False}
+RNG = np.random.default_rng(0)
+
+
+def dataset(n=20, m=7, **changes):
+    parts = {
+        "train_images": RNG.integers(0, 17, (n, 8, 8)).astype(np.uint8),
+        "train_labels": RNG.integers(0, 10, n),
+        "test_images": RNG.integers(0, 17, (m, 8, 8)).astype(np.uint8),
+        "test_labels": RNG.integers(0, 10, m),
+    }
+    return Dataset("odd", **parts | changes, pixel_max=16.0)
+
+
+def everywhere(value, dtype=np.uint8):
+    return {"train_images": np.full((20, 8, 8), value, dtype), "test_images": np.full((7, 8, 8), value, dtype)}
+
+
+ODD = {
+    "one class": dataset(train_labels=np.zeros(20, int), test_labels=np.zeros(7, int)),
+    "a class that is only tested": dataset(train_labels=np.zeros(20, int), test_labels=np.full(7, 9)),
+    "black": dataset(**everywhere(0)),
+    "grey": dataset(**everywhere(9)),
+    "one test image": dataset(m=1),
+    "the same image": dataset(train_images=np.repeat(RNG.integers(0, 17, (1, 8, 8)).astype(np.uint8), 20, axis=0)),
+    "half precision": dataset(train_images=RNG.random((20, 8, 8)).astype("f2"), test_images=np.ones((7, 8, 8), "f2")),
+    "big-endian": dataset(train_images=RNG.random((20, 8, 8)).astype(">f4"), test_images=np.ones((7, 8, 8), ">f8")),
+    "dim": dataset(**everywhere(1e-30, np.float64)),
+}
+
+
+def assert_finite(run):
+    assert all(record.finite() for record in run.history)
+    for name, array in run.network.named_arrays().items():
+        assert np.isfinite(array).all(), name
+    probabilities = run.network.predict_proba(run.data.test_images)
+    np.testing.assert_allclose(probabilities.sum(axis=1), 1.0, rtol=1e-5)
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.parametrize("odd", ODD)
+def test_every_recipe_survives_odd_data(recipe, odd):
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert_finite(train(recipe, dataset=ODD[odd], epochs=2, **QUIET))
+
+
+@pytest.mark.parametrize("odd", ["one class", "grey"])
+def test_odd_data_on_every_backend(backend, odd):
+    assert_finite(train("deep", dataset=ODD[odd], epochs=1, backend=backend, **QUIET))
+
+
+@pytest.mark.parametrize("recipe", ["tutorial", "corrected", "cnn"])
+def test_one_sample_is_enough_where_nothing_looks_at_the_batch(recipe):
+    settings = {"validation_fraction": 0.0} if recipe == "cnn" else {}
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        assert_finite(train(recipe, dataset=dataset(1, 1), epochs=2, **settings, **QUIET))
+
+
+@pytest.mark.parametrize("recipe", ["deep", "best"])
+def test_one_sample_is_too_few_for_batch_normalization(recipe):
+    with pytest.raises(ValueError, match="1 training samples leave a batch of 1"):
+        train(recipe, dataset=dataset(1, 1), epochs=1, validation_fraction=0.0, **QUIET)
+
+
+def test_logits_of_any_size_give_probabilities(backend):
+    """In the whole network, in both dtypes."""
+    net = Network([Dense(3)], (3,))
+    for dtype in ("float32", "float64"):
+        with backend.session(dtype):
+            theta = np.concatenate([1e4 * np.eye(3).ravel(), np.zeros(3)])
+            bound = net.bind(theta, [{}], backend, dtype)
+            images = np.asarray([[1.0, -1.0, 0.0], [-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
+            with np.errstate(over="raise", invalid="raise", divide="raise"):
+                probabilities = bound.predict_proba(images)
+            np.testing.assert_allclose(probabilities, [[1, 0, 0], [1 / 3] * 3, [1 / 3] * 3], rtol=1e-6)
+            assert bound.predict(images).tolist() == [0, 0, 0]
+
+
+@pytest.mark.parametrize("size", [1e4, -1e4])
+def test_large_logits_in_training_neither_overflow_nor_give_nan(size):
+    """The first step from weights that give logits of that size."""
+    from dataclasses import dataclass
+
+    @dataclass(frozen=True)
+    class Constant(xpnet.Uniform):
+        def __call__(self, rng, shape, fan_in, fan_out):
+            return np.linspace(-self.bound, self.bound, shape[0] * shape[1]).reshape(shape)
+
+    data = dataset(**everywhere(np.sign(size), np.float64))
+    with np.errstate(over="raise", invalid="raise", divide="raise"):
+        run = fit(Network([Dense(10, init_weight=Constant(abs(size)))], (64,)), data, epochs=2, batch_size=4, **QUIET)
+    assert_finite(run)
+    assert run.history[0].train_loss > 1e3
+
+
+def test_images_too_large_for_the_dtype_are_named():
+    data = dataset(**everywhere(1e300, np.float64))
+    for recipe in ("mlp", "best"):
+        with pytest.raises(ValueError, match=r"^data: the images of odd hold 1e\+300, which is too large for float32"):
+            train(recipe, dataset=data, epochs=1, **QUIET)
+    with pytest.raises(ValueError, match=r"hold 1e\+300"):
+        fit(Network([Dense(10)], (64,)), dataset(**everywhere(-1e300, np.float64)), **QUIET)
+
+
+def test_a_run_that_diverges_says_so_and_returns_nothing(backend, digits):
+    net = Network([Dense(20), ReLU(), Dense(10)], (64,))
+    settings = {"loss": xpnet.SquaredError(), "optimizer": SGD(1e8), "epochs": 9, "backend": backend}
+    with np.errstate(all="ignore"), pytest.raises(xpnet.DivergedError, match=r"learning_rate=100000000\.0: try"):
+        fit(net, digits.first(50), **settings, **QUIET)
+
+
+def test_arrays_of_another_library_are_moved(backend, digits):
+    """To a network on NumPy, and from NumPy to a network elsewhere; labels come back where the images were."""
+    net = Network([Dense(10)], (64,), 16.0)
+    theta, state = net.init(np.random.default_rng(0))
+    images = digits.test_images[:5].reshape(5, 64)
+    there, here = net.bind(theta, state, backend), net.bind(theta, state, xpnet.get_backend("numpy"))
+    expected = here.predict(images).tolist()
+    for bound in (there, here):
+        for array in (images, backend.asarray(images), backend.asarray(images / 16.0)):
+            labels = bound.predict(array)
+            assert type(labels) is type(array)
+            assert backend.to_numpy(labels).tolist() == expected if array is not images else labels.tolist() == expected
+            np.testing.assert_allclose(bound.logits(array), here.logits(images), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_what_numpy_cannot_read_is_refused_by_its_dtype(library):
+    pytest.importorskip(library)
+    xp = xpnet.get_backend(library).xp
+    net = Network([Dense(3)], (4,))
+    bound = net.bind(*net.init(np.random.default_rng(0)), xpnet.get_backend("numpy"))
+    with pytest.raises(TypeError, match=r"(?i)bfloat16"):
+        bound.predict(xp.zeros((2, 4), dtype=xp.bfloat16))
+
+
+def test_a_loss_is_the_same_however_large_the_batch(digits):
+    """Sums over a thousand samples in float32 lose nothing that matters."""
+    net = Network([Dense(10)], (64,))
+    theta, _ = net.init(np.random.default_rng(0))
+    loss = SoftmaxCrossEntropy()
+    targets = loss.targets(digits.train_labels, 10)
+    logits = digits.train_images.reshape(1000, 64) @ theta[:640].reshape(64, 10)
+    exact = loss.forward(logits, targets, xp=np)[0]
+    rounded = loss.forward(logits.astype(np.float32), targets.astype(np.float32), xp=np)[0]
+    np.testing.assert_allclose(rounded, exact, rtol=1e-5)
