@@ -191,6 +191,14 @@ def test_what_is_given_is_left_alone(tmp_path):
     assert array.T.flags.c_contiguous
 
 
+def test_other_programs_find_the_description_and_the_checksum_under_names_that_stay(tmp_path):
+    save_arrays(tmp_path / "a", {"x": GRID}, {"epoch": 3})
+    metadata = read_independently(tmp_path / "a")[1]
+    assert metadata.keys() == {"xpnet.meta", "xpnet.sha256"}
+    assert json.loads(metadata["xpnet.meta"]) == {"epoch": 3}
+    assert len(bytes.fromhex(metadata["xpnet.sha256"])) == 32
+
+
 def test_a_description_survives(tmp_path):
     meta = {"a": [1, 2.5, None, True, 'ä\u2028"\\'], "b": {"c": 1 / 3, "d": 10**30}, "e": {}}
     save_arrays(tmp_path / "a", {}, meta)
