@@ -28,6 +28,9 @@ SPECS = {"array_api_strict": "array_api_strict,array_api_strict:device1"}
 # The backends whose tests together have to cover the package.
 MEASURED = ("numpy", "array_api_strict")
 
+# A test takes one core. Each process imports everything anew, so that more of them than these gain nothing.
+PARALLEL = ("--numprocesses=auto", "--maxprocesses=4")
+
 # NumPy's and torch's threads wait for each other on busy cores: one thread each is fastest for these sizes.
 # Python keeps what it has compiled, wherever that was switched off: see `install`.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": ""}
@@ -57,6 +60,7 @@ def tests(session: nox.Session, backend: str) -> None:
     session.run(
         "pytest",
         f"--backends={SPECS.get(backend, backend)}",
+        *PARALLEL,
         *(["--doctest-modules"] if backend == "numpy" else ["--only-backends"]),
         # One session alone need not cover everything: the session `coverage` judges the sum.
         *(["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if backend in MEASURED else []),

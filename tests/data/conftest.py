@@ -171,7 +171,7 @@ def online(monkeypatch):
     """Allow connections, to this machine: mirrors are set by each test, and time-outs are short."""
     monkeypatch.delenv("XPNET_OFFLINE")
     monkeypatch.setattr(download, "MIRRORS", ())
-    monkeypatch.setattr(download, "READ_TIMEOUT", 0.3)
+    monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)  # soon, but not too soon for a busy machine
     monkeypatch.setattr(download, "BACK_OFF", 0.01)
 
 
