@@ -33,8 +33,9 @@ myst_heading_anchors = 3
 
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
-nb_execution_timeout = 120
+nb_execution_timeout = 300
 nb_merge_streams = True
+nb_render_markdown_format = "myst"  # So that what a cell writes may have tables.
 
 autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them
 autodoc_member_order = "bysource"
@@ -80,9 +81,12 @@ SPOKEN = (
         '<summary><span class="toctree-toggle"',
         '<summary aria-label="pages below this one"><span class="toctree-toggle"',
     ),
-    # These have, and a label that says something else.
+    # These have, and a label that leaves a part of it out.
     (' aria-label="Toggle hidden content"', ""),
-    (' search-button__button" title="Search" aria-label="Search"', ' search-button__button" title="Search"'),
+    (
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search"',
+        'search-button-field search-button__button pst-js-only" title="Search" aria-label="Search Ctrl+K"',
+    ),
 )
 """What the theme and MyST-NB leave unclear to those who hear a page instead of seeing it: found, replaced by."""
 

@@ -9,7 +9,8 @@
 from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
 from xpnet.data import DataError, Dataset, IdxError, load_dataset
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
-from xpnet.nn.convolution import AveragePool2D, Conv2D, MaxPool2D, RandomShift
+from xpnet.nn.augmentation import RandomShift
+from xpnet.nn.convolution import Conv2D
 from xpnet.nn.gradcheck import check_gradients
 from xpnet.nn.layers import (
     Context,
@@ -36,6 +37,7 @@ from xpnet.nn.optimizers import (
     StepDecay,
     WarmUp,
 )
+from xpnet.nn.pooling import AveragePool2D, MaxPool2D
 from xpnet.training.checkpoint import BusyError, CheckpointError, ResumeError
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.history import History, Record

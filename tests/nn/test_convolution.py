@@ -1,4 +1,4 @@
-"""Convolution, pooling and shifts, against naive loops, central differences and torch."""
+"""Convolution, against naive loops, central differences and torch."""
 
 import numpy as np
 import pytest
@@ -6,14 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xpnet
-from xpnet import AveragePool2D, Conv2D, MaxPool2D, RandomShift
+from xpnet import AveragePool2D, Conv2D, MaxPool2D
 from xpnet.nn import convolution
 from xpnet.nn.convolution import (
     LOWERINGS,
     conv2d,
     conv2d_backward,
     from_torch_weight,
-    shift_images,
     to_torch_weight,
 )
 from xpnet.nn.gradcheck import numerical_gradient, relative_error
@@ -129,59 +128,6 @@ def test_convolution_equals_torch(size, kernel, stride, padding):
     np.testing.assert_allclose(db, tb.grad.numpy(), **close)
 
 
-@pytest.mark.parametrize("geometry", [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), (1, 1)), (2, 3, 0)], ids=str)
-@pytest.mark.parametrize("kind", ["max", "average"])
-def test_pooling_equals_torch_even_with_ties(kind, geometry):
-    torch = pytest.importorskip("torch")
-    layer, function = {
-        "max": (MaxPool2D, torch.nn.functional.max_pool2d),
-        "average": (AveragePool2D, torch.nn.functional.avg_pool2d),
-    }[kind]
-    rng = np.random.default_rng(0)
-    x = np.round(rng.normal(size=(3, 2, 9, 8)))
-    tx = torch.tensor(x, requires_grad=True)
-    ty = function(tx, *geometry)
-    dy = rng.normal(size=ty.shape)
-    ty.backward(torch.tensor(dy))
-    pool, ctx = layer(*geometry), Context(np, training=True)
-    y, cache = pool.forward({}, batch_last(x), ctx)
-    dx, _ = pool.backward({}, cache, batch_last(dy), ctx)
-    np.testing.assert_allclose(y, batch_last(ty.detach().numpy()), atol=1e-14)
-    np.testing.assert_allclose(dx, batch_last(tx.grad.numpy()), atol=1e-14)
-
-
-def test_a_tie_gives_the_whole_gradient_to_the_first_pixel(backend):
-    pool, ctx = MaxPool2D(2), Context(backend.xp, training=True)
-    y, cache = pool.forward({}, backend.asarray(np.ones((2, 1, 2, 1))), ctx)
-    dx, _ = pool.backward({}, cache, y, ctx)
-    assert backend.to_numpy(dx)[:, 0, :, 0].tolist() == [[1.0, 0.0], [0.0, 0.0]]
-
-
-def test_shifts_move_images_and_gradients(backend):
-    rng = np.random.default_rng(0)
-    x, shifts = rng.normal(size=(5, 2, 4, 3)), np.asarray([[1, 0], [-2, 1], [0, -3]], np.int16)
-    expected = np.zeros_like(x)
-    for r, s, n in np.ndindex(5, 4, 3):
-        i, j = r - shifts[n, 0], s - shifts[n, 1]
-        if 0 <= i < 5 and 0 <= j < 4:
-            expected[r, :, s, n] = x[i, :, j, n]
-    np.testing.assert_array_equal(backend.to_numpy(shift_images(backend.asarray(x), backend.asarray(shifts))), expected)
-    layer, ctx = RandomShift(3), Context(backend.xp, training=True)
-    _, cache = layer.forward({}, backend.asarray(x), ctx, noise=backend.asarray(shifts))
-    dy = rng.normal(size=x.shape)
-    dx, _ = layer.backward({}, cache, backend.asarray(dy), ctx)
-    # The adjoint of a linear map: <shift x, dy> = <x, dx>.
-    np.testing.assert_allclose(np.sum(expected * dy), np.sum(x * backend.to_numpy(dx)))
-    same, _ = layer.forward({}, backend.asarray(x), Context(backend.xp), noise=backend.asarray(shifts))
-    np.testing.assert_array_equal(backend.to_numpy(same), x)
-
-
-def test_random_shifts_reach_every_distance():
-    noise = RandomShift(2).noise(np.random.default_rng(0), (8, 8, 1), 500)
-    assert noise.shape == (500, 2)
-    assert set(noise.ravel().tolist()) == {-2, -1, 0, 1, 2}
-
-
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
@@ -192,8 +138,6 @@ def test_random_shifts_reach_every_distance():
         (lambda: Conv2D(1, 4, padding="same"), ValueError, "odd"),
         (lambda: Conv2D(1, 3).output_shape((10,)), xpnet.ShapeError, "Conv2D takes images"),
         (lambda: Conv2D(1, 5).output_shape((4, 9, 1)), xpnet.ShapeError, "does not fit"),
-        (lambda: MaxPool2D(2, padding=2), ValueError, "at most half"),
-        (lambda: RandomShift(3).output_shape((3, 9, 1)), xpnet.ShapeError, "RandomShift"),
     ],
 )
 def test_bad_hyperparameters_are_named(make, error, words):

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import xpnet
 from xpnet.data import one_hot, scale
 from xpnet.nn import activations as act
+from xpnet.nn import augmentation, layers, losses, pooling
 from xpnet.nn import convolution as conv
-from xpnet.nn import layers, losses
 from xpnet.nn import normalization as norm
 from xpnet.nn.layers import Context
 
@@ -53,9 +53,9 @@ def image_cases(n, c, k, h, w):
     yield conv.conv2d_backward, [images, filters, out], {}, [images, filters, (k,)]
     yield conv.conv2d_backward, [images, filters, far], apart, [images, filters, (k,)]
     yield conv.conv2d_backward, [images, filters, out], {"input_gradient": False}, [None, filters, (k,)]
-    yield conv.max_pool2d, [images], windows, [half]
-    yield conv.max_pool2d_backward, [images, half, half], windows, [images]
-    yield conv.average_pool2d, [images], windows, [half]
+    yield pooling.max_pool2d, [images], windows, [half]
+    yield pooling.max_pool2d_backward, [images, half, half], windows, [images]
+    yield pooling.average_pool2d, [images], windows, [half]
     yield average_pool_backward(images), [half], windows, [images]
     if n:
         yield norm_forward, [images, (c,), (c,)], {}, [images, (c,), (c,)]
@@ -83,7 +83,7 @@ def normalize_backward(x, gamma, beta, mean, dy):
 
 def average_pool_backward(shape):
     def average_pool2d_backward(dy, size, stride):
-        return conv.average_pool2d_backward(shape, dy, size, stride)
+        return pooling.average_pool2d_backward(shape, dy, size, stride)
 
     return average_pool2d_backward
 
@@ -92,7 +92,7 @@ def shift(n):
     def shift_images(x):
         xp, device = array_api_compat.array_namespace(x), array_api_compat.device(x)
         shifts = xp.reshape(xp.arange(2 * n, dtype=xp.int32, device=device), (n, 2)) % 5 - 2
-        return conv.shift_images(x, shifts)
+        return augmentation.shift_images(x, shifts)
 
     return shift_images
 

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.nn.activations import ReLU
-from xpnet.nn.convolution import Conv2D, MaxPool2D, RandomShift
+from xpnet.nn.augmentation import RandomShift
+from xpnet.nn.convolution import Conv2D
 from xpnet.nn.layers import (
     Array,
     Context,
@@ -38,6 +39,7 @@ from xpnet.nn.losses import SquaredError
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.optimizers import SGD, Adam, Cosine
+from xpnet.nn.pooling import MaxPool2D
 from xpnet.random import check_seed
 from xpnet.training.distributed import Ranks, get_ranks
 from xpnet.training.loop import Callback, fit

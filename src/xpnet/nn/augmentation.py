@@ -1,0 +1,120 @@
+"""Augmentation: training images that are changed at random, so that the network learns not to mind."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from array_api_compat import array_namespace, device
+from numpy.typing import NDArray
+
+from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, ShapeError, State, require_size
+
+
+def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
+    """Shift each image by whole pixels; what comes in at the border is 0.
+
+    The backward pass is the same function with the opposite shifts.
+
+    Parameters
+    ----------
+    x : array, shape (height, channels, width, n)
+        The images.
+    shifts : array of integers, shape (n, 2)
+        How far down and across each image moves.
+    xp : module, optional
+        The array namespace; by default that of ``x``.
+
+    Returns
+    -------
+    array, the shape of ``x``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+    >>> shift_images(image[:, None, :, None], np.asarray([[0, 1]]))[:, 0, :, 0]  # One pixel to the right.
+    array([[0., 1.],
+           [0., 3.]])
+    """
+    xp = xp or array_namespace(x)
+    h, c, w, n = x.shape
+    where = {"dtype": xp.int32, "device": device(shifts)}
+    shifts = xp.astype(shifts, xp.int32)
+    # Where each pixel comes from, and whether that is inside the image.
+    row = xp.arange(h, **where)[:, None] - shifts[None, :, 0]
+    column = xp.arange(w, **where)[:, None] - shifts[None, :, 1]
+    inside = _inside(row, h, xp)[:, None, :] & _inside(column, w, xp)[None, :, :]
+    row, column = xp.clip(row, 0, h - 1), xp.clip(column, 0, w - 1)
+    # The flat index of pixel (row, channel, column, image).
+    index = (row * (c * w * n))[:, None, None, :] + (column * n)[None, None, :, :]
+    index = index + (xp.arange(c, **where) * (w * n))[None, :, None, None]
+    index = index + xp.arange(n, **where)
+    y = xp.reshape(xp.take(xp.reshape(x, (-1,)), xp.reshape(index, (-1,)), axis=0), x.shape)
+    y *= xp.astype(inside, x.dtype)[:, None, :, :]
+    return y
+
+
+def _inside(index: Array, size: int, xp: Namespace) -> Array:
+    return (index >= 0) & (index < size)
+
+
+@dataclass(frozen=True)
+class RandomShift(Layer):
+    """Shift each training image at random, so that the network learns not to mind; in evaluation do nothing.
+
+    Parameters
+    ----------
+    pixels : int
+        The farthest, up, down, left and right.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> shifts = RandomShift(2).noise(np.random.default_rng(0), (28, 28, 1), 1000)
+    >>> shifts.shape, sorted(set(shifts.ravel().tolist()))
+    ((1000, 2), [-2, -1, 0, 1, 2])
+    """
+
+    pixels: int = 2
+
+    def __post_init__(self) -> None:
+        """Check the distance."""
+        require_size("pixels", self.pixels)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the input's shape."""
+        if len(input_shape) != 3 or self.pixels >= min(input_shape[:2]):
+            raise ShapeError(
+                f"RandomShift({self.pixels}) takes images larger than that, "
+                f"(height, width, channels), but gets {input_shape}"
+            )
+        return input_shape
+
+    def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
+        """Draw how far down and across each image moves."""
+        drawn = rng.integers(-self.pixels, self.pixels + 1, size=(n, 2))
+        return np.asarray(drawn, dtype=np.int16)
+
+    def forward(
+        self,
+        params: Params,
+        x: Array,
+        ctx: Context,
+        *,
+        state: State | None = None,
+        noise: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Apply `shift_images` when training."""
+        if not ctx.training or noise is None:
+            return x, None
+        return shift_images(x, noise, xp=ctx.xp), noise
+
+    def backward(
+        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """Shift the gradient back."""
+        if cache is None:
+            return dy, {}
+        return shift_images(dy, -ctx.xp.astype(cache, ctx.xp.int32), xp=ctx.xp), {}

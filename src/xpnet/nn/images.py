@@ -1,0 +1,97 @@
+"""What the layers that look at images share: sizes, borders and gaps.
+
+Inside the network a batch of images is an array of shape ``(height, channels, width, n)``; why, `xpnet.nn.convolution`
+tells. A `Pair` is two integers, down and across.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import array_api_extra as xpx
+import numpy as np
+
+from xpnet.nn.layers import Array, Layer, Namespace, Shape, ShapeError
+
+Pair = tuple[int, int]
+
+
+def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return height and width of what a window gives that is moved over images of shape (h, c, w, n)."""
+    h, w = (
+        (size + 2 * p - k) // s + 1 for size, k, s, p in zip((shape[0], shape[2]), kernel, stride, padding, strict=True)
+    )
+    return h, w
+
+
+def image_output_size(layer: Layer, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
+    """Return `output_size` for samples (height, width, channels), or say why there is none."""
+    if len(input_shape) != 3:
+        raise ShapeError(
+            f"{type(layer).__name__} takes images of shape (height, width, channels), but gets {input_shape}"
+        )
+    h, w, c = input_shape
+    size = output_size((h, c, w, 1), kernel, stride, padding)
+    if min(size) < 1:
+        raise ShapeError(
+            f"{type(layer).__name__} with a window of {kernel} and padding {padding} does not fit into images "
+            f"of {(h, w)}"
+        )
+    return size
+
+
+def pad(x: Array, padding: Pair, xp: Namespace, value: float = 0.0) -> Array:
+    """Put a border around images of shape (height, channels, width, n)."""
+    if padding == (0, 0):
+        return x
+    vertical, horizontal = ((p, p) for p in padding)
+    return xpx.pad(x, (vertical, (0, 0), horizontal, (0, 0)), constant_values=value, xp=xp)
+
+
+def unpad(x: Array, padding: Pair) -> Array:
+    """Undo `pad`."""
+    top, left = padding
+    return x[top : x.shape[0] - top, :, left : x.shape[2] - left, :]
+
+
+def pad_or_crop(x: Array, before: Sequence[int], after: Sequence[int], xp: Namespace) -> Array:
+    """Add rows and columns of zeros, or take some away where a number is negative."""
+    keep = [
+        slice(max(-b, 0), size - max(-a, 0)) for b, a, size in zip(before, after, (x.shape[0], x.shape[2]), strict=True)
+    ]
+    x = x[keep[0], :, keep[1], :]
+    add = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
+    if add == [(0, 0), (0, 0)]:
+        return x
+    return xpx.pad(x, (add[0], (0, 0), add[1], (0, 0)), xp=xp)
+
+
+def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
+    """Put zeros between rows and columns, so that they are ``stride`` apart."""
+    for axis, step in ((0, stride[0]), (2, stride[1])):
+        if step > 1:
+            gap = xp.zeros_like(x)
+            size = x.shape[axis]
+            spread = xp.stack([x, *[gap] * (step - 1)], axis=axis + 1)
+            shape = (*x.shape[:axis], size * step, *x.shape[axis + 1 :])
+            x = xp.reshape(spread, shape)
+            last = (size - 1) * step + 1
+            x = x[:last, ...] if axis == 0 else x[:, :, :last, :]
+    return x
+
+
+def as_pair(name: str, value: Any, least: int = 1) -> Pair:
+    """Return an integer as a pair of it, and a pair as it is.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument, if it is neither.
+    """
+    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
+        raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
+    if min(pair) < least:
+        raise ValueError(f"{name}={value!r}: must be at least {least}")
+    return int(pair[0]), int(pair[1])

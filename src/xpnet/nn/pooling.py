@@ -1,0 +1,272 @@
+"""Pooling: a window of pixels becomes one, their maximum or their mean.
+
+Both are taken along one axis after the other, which gives the same in less work: the maximum of a window is the largest
+of its rows' maxima, the mean is that of its rows' means. Images have the shape ``(height, channels, width, n)``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from array_api_compat import array_namespace
+
+from xpnet.nn.images import Pair, as_pair, image_output_size, pad, pad_or_crop, spread, unpad
+from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, State
+
+
+def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
+    """Take the largest pixel of each window.
+
+    Parameters
+    ----------
+    x : array, shape (height, channels, width, n)
+        The images. What does not fill a window at the far ends is left out.
+    size, stride : pair of int
+        Of the window, and from one to the next, down and across.
+    xp : module, optional
+        The array namespace; by default that of ``x``.
+
+    Returns
+    -------
+    array, shape (height', channels, width', n)
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.asarray([[1.0, 2.0, 5.0, 0.0], [3.0, 4.0, 6.0, 7.0]])
+    >>> max_pool2d(image[:, None, :, None], (2, 2), (2, 2))[:, 0, :, 0]
+    array([[4., 7.]])
+    """
+    xp = xp or array_namespace(x)
+    return _max(_windows(_max(_windows(x, 2, size[1], stride[1]), xp), 0, size[0], stride[0]), xp)
+
+
+def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
+    """Pass a gradient back through `max_pool2d`: to the largest pixel, and to the first one where several are.
+
+    Parameters
+    ----------
+    x, y : array
+        Input and output of `max_pool2d`.
+    dy : array, the shape of ``y``
+        The gradient of the output.
+    size, stride : pair of int
+        As for `max_pool2d`.
+    xp : module, optional
+        The array namespace; by default that of ``dy``.
+
+    Returns
+    -------
+    array, the shape of ``x``
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> x = np.asarray([[1.0, 4.0], [4.0, 2.0]])[:, None, :, None]  # A tie: the first one gets all.
+    >>> y = max_pool2d(x, (2, 2), (2, 2))
+    >>> max_pool2d_backward(x, y, np.full_like(y, 10.0), (2, 2), (2, 2))[:, 0, :, 0]
+    array([[ 0., 10.],
+           [ 0.,  0.]])
+    """
+    xp = xp or array_namespace(dy)
+    # First back to the largest of each row of the window, and from there to the largest pixel of that row.
+    columns = _windows(x, 2, size[1], stride[1])
+    largest = _max(columns, xp)
+    rows = _max_backward(_windows(largest, 0, size[0], stride[0]), y, dy, xp)
+    dlargest = _fold(rows, largest.shape, 0, stride[0], xp)
+    return _fold(_max_backward(columns, largest, dlargest, xp), x.shape, 2, stride[1], xp)
+
+
+def _max(pieces: Sequence[Array], xp: Namespace) -> Array:
+    y = pieces[0]
+    for piece in pieces[1:]:
+        y = xp.maximum(y, piece)
+    return y
+
+
+def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -> list[Array]:
+    """Return the gradient of each of the pieces that `_max` took the largest of."""
+    gradients = []
+    for piece in pieces[:-1]:
+        taken = xp.astype(piece >= y, dy.dtype)
+        taken *= dy
+        # What one takes, those after it do not get: ties count once.
+        dy = dy - taken
+        gradients.append(taken)
+    return [*gradients, dy]
+
+
+def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
+    """Take the mean of each window; shapes as for `max_pool2d`.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> image = np.asarray([[1.0, 2.0], [3.0, 6.0]])
+    >>> average_pool2d(image[:, None, :, None], (2, 2), (2, 2))[:, 0, :, 0]
+    array([[3.]])
+    """
+    return _mean(_windows(_mean(_windows(x, 2, size[1], stride[1])), 0, size[0], stride[0]))
+
+
+def average_pool2d_backward(shape: Shape, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
+    """Pass a gradient back through `average_pool2d`: an equal share to every pixel of the window.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> dy = np.full((1, 1, 1, 1), 8.0)
+    >>> average_pool2d_backward((2, 1, 2, 1), dy, (2, 2), (2, 2))[:, 0, :, 0]
+    array([[2., 2.],
+           [2., 2.]])
+    """
+    xp = xp or array_namespace(dy)
+    h, c, _, n = shape
+    rows = _fold([dy * (1.0 / size[0])] * size[0], (h, c, dy.shape[2], n), 0, stride[0], xp)
+    return _fold([rows * (1.0 / size[1])] * size[1], shape, 2, stride[1], xp)
+
+
+def _mean(pieces: Sequence[Array]) -> Array:
+    y = pieces[0] * (1.0 / len(pieces))
+    for piece in pieces[1:]:
+        y += piece * (1.0 / len(pieces))
+    return y
+
+
+def _windows(x: Array, axis: int, size: int, stride: int) -> list[Array]:
+    """Return, for each place in a window along an axis, the pixels there of all windows: views."""
+    last = (x.shape[axis] - size) // stride * stride
+    places = [slice(i, i + last + 1, stride) for i in range(size)]
+    return [x[place, ...] if axis == 0 else x[:, :, place, :] for place in places]
+
+
+def _fold(pieces: Sequence[Array], shape: Shape, axis: int, stride: int, xp: Namespace) -> Array:
+    """Undo `_windows`: put the pieces back where they came from, and add where windows overlap."""
+    size, before, after = len(pieces), [0, 0], [0, 0]
+    side = axis // 2  # 0 down, 1 across: the axes of an image are 0 and 2
+    if size == stride:
+        merged = list(pieces[0].shape)
+        merged[axis] *= size
+        whole = xp.reshape(xp.stack(pieces, axis=axis + 1), tuple(merged))
+        after[side] = shape[axis] - merged[axis]
+        return pad_or_crop(whole, before, after, xp)
+    total = None
+    for before[side], piece in enumerate(pieces):
+        spaced = spread(piece, (stride, 1) if axis == 0 else (1, stride), xp)
+        after[side] = shape[axis] - before[side] - spaced.shape[axis]
+        placed = pad_or_crop(spaced, before, after, xp)
+        total = placed if total is None else total + placed
+    return total
+
+
+@dataclass(frozen=True)
+class _Pool(Layer):
+    """The base of the pooling layers."""
+
+    size: int | Pair = 2
+    stride: int | Pair | None = None
+    padding: int | Pair = 0
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters."""
+        size, _, padding = self.geometry
+        if any(2 * p > s for p, s in zip(padding, size, strict=True)):
+            raise ValueError(f"padding={self.padding!r}: must be at most half of size={self.size!r}")
+
+    @property
+    def geometry(self) -> tuple[Pair, Pair, Pair]:
+        """Size, stride and padding, as pairs."""
+        size = as_pair("size", self.size)
+        stride = size if self.stride is None else as_pair("stride", self.stride)
+        return size, stride, as_pair("padding", self.padding, least=0)
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return ``(height, width, channels)``."""
+        return (*image_output_size(self, input_shape, *self.geometry), input_shape[2])
+
+
+@dataclass(frozen=True)
+class MaxPool2D(_Pool):
+    """The layer of `max_pool2d`.
+
+    Parameters
+    ----------
+    size : int or pair of int
+        Of the window.
+    stride : int or pair of int, optional
+        From one window to the next; by default the size.
+    padding : int or pair of int
+        Put around the image, at most half the size; a padded pixel is never the largest.
+
+    Examples
+    --------
+    >>> MaxPool2D(2).output_shape((28, 28, 8)), MaxPool2D(3, stride=2, padding=1).output_shape((28, 28, 8))
+    ((14, 14, 8), (14, 14, 8))
+    """
+
+    def forward(
+        self,
+        params: Params,
+        x: Array,
+        ctx: Context,
+        *,
+        state: State | None = None,
+        noise: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Apply `max_pool2d`."""
+        size, stride, padding = self.geometry
+        padded = pad(x, padding, ctx.xp, value=float(ctx.xp.finfo(x.dtype).min))
+        y = max_pool2d(padded, size, stride, xp=ctx.xp)
+        return y, (padded, y)
+
+    def backward(
+        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """Apply `max_pool2d_backward`."""
+        size, stride, padding = self.geometry
+        padded, y = cache
+        dx = max_pool2d_backward(padded, y, dy, size, stride, xp=ctx.xp)
+        return unpad(dx, padding), {}
+
+
+@dataclass(frozen=True)
+class AveragePool2D(_Pool):
+    """The layer of `average_pool2d`.
+
+    Parameters
+    ----------
+    size : int or pair of int
+        Of the window.
+    stride : int or pair of int, optional
+        From one window to the next; by default the size.
+    padding : int or pair of int
+        Zeros put around the image, at most half the size; they count in the mean.
+
+    Examples
+    --------
+    >>> AveragePool2D(7).output_shape((7, 7, 32))
+    (1, 1, 32)
+    """
+
+    def forward(
+        self,
+        params: Params,
+        x: Array,
+        ctx: Context,
+        *,
+        state: State | None = None,
+        noise: Array | None = None,
+    ) -> tuple[Array, Any]:
+        """Apply `average_pool2d`."""
+        size, stride, padding = self.geometry
+        padded = pad(x, padding, ctx.xp)
+        return average_pool2d(padded, size, stride, xp=ctx.xp), padded.shape
+
+    def backward(
+        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
+    ) -> tuple[Array | None, Params]:
+        """Apply `average_pool2d_backward`."""
+        size, stride, padding = self.geometry
+        return unpad(average_pool2d_backward(cache, dy, size, stride, xp=ctx.xp), padding), {}
