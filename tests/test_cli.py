@@ -181,7 +181,11 @@ def test_plot(run_dir, tmp_path):
         (["train", "--dataset", "digits", "--hidden-sizes", "0"], "hidden_sizes=0"),
         (["train", "--dataset", "digits", "--learning-rate", "nan"], "learning_rate=nan"),
         (["plot", "nowhere", "c.png"], "'nowhere' is not the folder of a run"),
-        (["compare", "--dataset", "digits", "--recipe", "nope", "--backends", "numpy"], "recipe='nope'"),
+        (["compare", "--dataset", "digits", "--recipe", "nope", "--output-dir", "new"], "recipe='nope'"),
+        (["compare", "--dataset", "digits", "--backends", "numpy,nope", "--output-dir", "new"], "backend='nope'"),
+        (["compare", "--dataset", "digits", "--epochs", "0", "--output-dir", "new"], "epochs=0"),
+        (["ladder", "--dataset", "digits", "--recipes", "mlp,nope", "--output-dir", "new"], "recipe='nope'"),
+        (["ladder", "--dataset", "digits", "--backend", "nope", "--output-dir", "new"], "backend='nope'"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(args, words, capsys, tmp_path, monkeypatch):

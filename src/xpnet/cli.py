@@ -241,6 +241,9 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
     from xpnet.training import survey
 
     names = specs.split(",") if specs else survey.usable_backends()
+    check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
+    for name in names:
+        get_backend(name)
     if output_dir is not None:
         check_writable_directory(output_dir)  # before the work, not after it
     rows = survey.compare(names, **settings)
@@ -267,6 +270,9 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
     from xpnet.training import survey
 
     names = recipes.split(",") if recipes else list(RECIPES)
+    for name in names:
+        check_settings(name, epochs=settings["epochs"])
+    get_backend(settings["backend"])
     if output_dir is not None:
         check_writable_directory(output_dir)  # before the work, not after it
     rows = survey.ladder(names, **settings)

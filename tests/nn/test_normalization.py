@@ -156,6 +156,30 @@ def test_two_ranks_with_unequal_shares_give_the_whole_batch():
         np.testing.assert_allclose(whole.variance, statistics.variance, rtol=1e-12)
 
 
+def test_the_layer_adds_up_over_ranks_in_training_only():
+    rng = np.random.default_rng(0)
+    layer, x, dy = BatchNorm(), rng.normal(size=(7, 3)), rng.normal(size=(7, 3))
+    params, state = {"gamma": rng.normal(size=3), "beta": rng.normal(size=3)}, layer.init(rng, (3,))[1]
+    whole = Context(np, training=True)
+    y, cache = layer.forward(params, x, whole, state=state)
+    dx, gradients = layer.backward(params, cache, dy, whole)
+    after = layer.next_state(state, cache, whole)
+
+    def work(i, all_reduce):
+        share, ctx = (slice(0, 3), slice(3, 7))[i], Context(np, True, all_reduce)
+        part, kept = layer.forward(params, x[share], ctx, state=state)
+        return part, *layer.backward(params, kept, dy[share], ctx), layer.next_state(state, kept, ctx)
+
+    parts, inputs, shares, states = zip(*two_ranks(work), strict=True)
+    np.testing.assert_allclose(np.concatenate(parts), y, rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(np.concatenate(inputs), dx, rtol=1e-10, atol=1e-13)
+    for name in gradients:
+        np.testing.assert_allclose(sum(share[name] for share in shares), gradients[name], rtol=1e-12)
+    for name in after:
+        for one in states:
+            np.testing.assert_allclose(one[name], after[name], rtol=1e-12)
+
+
 def test_epsilon_is_by_default_a_hundred_thousandth():
     """Told by a variance as small."""
     x = 3e-3 * np.random.default_rng(0).normal(size=(5, 2))

@@ -1,5 +1,6 @@
 """Files of arrays and the folder of a run, under everything that can happen to files."""
 
+import dataclasses
 import errno
 import json
 import os
@@ -189,6 +190,14 @@ def test_what_is_given_is_left_alone(tmp_path):
     save_arrays(tmp_path / "a", {"x": array}, {})
     assert array.dtype == ">f4"
     assert array.T.flags.c_contiguous
+
+
+def test_other_programs_find_the_description_and_the_checksum_under_names_that_stay(tmp_path):
+    save_arrays(tmp_path / "a", {"x": GRID}, {"epoch": 3})
+    metadata = read_independently(tmp_path / "a")[1]
+    assert metadata.keys() == {"xpnet.meta", "xpnet.sha256"}
+    assert json.loads(metadata["xpnet.meta"]) == {"epoch": 3}
+    assert len(bytes.fromhex(metadata["xpnet.sha256"])) == 32
 
 
 def test_a_description_survives(tmp_path):
@@ -721,6 +730,16 @@ def test_the_last_two_are_kept(run):
     assert names(run.path) == ["checkpoints"]
     assert names(run.checkpoints) == ["epoch-00001.safetensors", "epoch-00002.safetensors"]
     assert_is_of_epoch(run.latest_checkpoint(), 2)
+
+
+def test_a_checkpoint_cannot_be_changed_and_is_equal_to_itself_alone():
+    """Arrays have no one truth value, so two of them are not compared by accident."""
+    one = checkpoint(1)
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        one.epoch = 2
+    assert one == one
+    assert one != checkpoint(1)
+    assert len({one, checkpoint(1)}) == 2
 
 
 def test_epochs_are_ordered_as_numbers(tmp_path):

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends import get_backend, list_backends
+from xpnet.backends import list_backends
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.training.recipes import RECIPES, train
@@ -48,8 +48,6 @@ def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, 
     >>> rows[1]["largest_difference"], rows[1]["predictions_that_differ"]  # The same seed, the same numbers.
     (0.0, 0)
     """
-    for spec in specs:
-        get_backend(spec)  # all of them before the first runs
     data = load_dataset(dataset, data_dir=data_dir)
     rows: list[Row] = []
     first: Run | None = None
