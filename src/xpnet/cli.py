@@ -17,7 +17,7 @@ from typing import Any
 
 import click
 
-from xpnet.backends import DTYPES, list_backends
+from xpnet.backends import DTYPES, get_backend, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.files import check_writable_directory
