@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xpnet
-from xpnet import AveragePool2D, Conv2D, MaxPool2D
+from xpnet import AveragePool2D, Conv2D, MaxPool2D, RandomShift
 from xpnet.nn import convolution
 from xpnet.nn.convolution import (
     LOWERINGS,
@@ -143,3 +143,13 @@ def test_convolution_equals_torch(size, kernel, stride, padding):
 def test_bad_hyperparameters_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_defaults_are_the_documented_ones():
+    assert Conv2D(2, 3) == Conv2D(2, 3, stride=1, padding=0, bias=True, init_weight=xpnet.HeUniform())
+    assert MaxPool2D() == MaxPool2D(2, stride=None, padding=0)
+    assert AveragePool2D() == AveragePool2D(2, stride=None, padding=0)
+    assert MaxPool2D(3).geometry == ((3, 3), (3, 3), (0, 0))
+    assert RandomShift() == RandomShift(2)
+    assert Conv2D(2, 3).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight", "bias"}
+    assert Conv2D(2, 3, bias=False).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight"}

@@ -473,6 +473,19 @@ def test_data_is_on_the_disk_before_it_gets_its_name_and_then_the_name_is(tmp_pa
     assert (tmp_path / "a").read_bytes() == b"12345"
 
 
+@posix
+def test_the_names_of_new_folders_are_on_the_disk_before_the_work(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def watched_fsync(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    with RunDirectory(tmp_path / "run").lock():
+        assert flushed == [(tmp_path / "run").stat().st_ino]
+
+
 @pytest.mark.parametrize("step", ["fsync", "replace"])
 @pytest.mark.parametrize("accident", [OSError(errno.ENOSPC, "No space left on device"), KeyboardInterrupt()], ids=repr)
 def test_an_accident_in_between_leaves_the_old_file_and_no_other(run, monkeypatch, step, accident):
@@ -735,8 +748,9 @@ def test_the_last_two_are_kept(run):
 def test_a_checkpoint_cannot_be_changed_and_is_equal_to_itself_alone():
     """Arrays have no one truth value, so two of them are not compared by accident."""
     one = checkpoint(1)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        one.epoch = 2
+    for part, name in ((one, "epoch"), (RunDirectory(None), "path")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, name, 2)
     assert one == one
     assert one != checkpoint(1)
     assert len({one, checkpoint(1)}) == 2
