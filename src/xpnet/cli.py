@@ -103,7 +103,7 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     if settings["resume"] and output_dir is None:
         raise ValueError("--resume: needs the --output-dir of the run to go on with")
     check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
-    get_backend(settings["backend"])
+    ranks.open_backend(settings["backend"])
     data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     if output_dir is None:

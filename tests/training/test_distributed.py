@@ -545,7 +545,7 @@ def test_on_the_command_line_only_the_first_rank_prints_and_writes(tmp_path):
 
 
 @needs_mpi
-def test_ctrl_c_finishes_the_epoch_on_all_ranks(tmp_path):
+def test_after_ctrl_c_the_run_can_be_resumed(tmp_path):
     args = ["-m", "xpnet", "train", "--recipe", "tutorial", "--dataset", "digits", "--epochs", "5000"]
     args += ["--train-samples", "100", "--distributed", "mpi", "--output-dir", str(tmp_path / "r")]
     process = subprocess.Popen(
@@ -560,8 +560,9 @@ def test_ctrl_c_finishes_the_epoch_on_all_ranks(tmp_path):
     finally:
         process.kill()
     assert process.returncode != 0
-    assert err.count("interrupted") == 1
-    assert err.count("finishing this epoch") <= 1  # not if the other rank has heard of it sooner
+    # MPICH passes the signal on to the ranks; Open MPI ends them.
+    assert err.count("finishing this epoch") <= 1
+    assert err.count("xpnet: interrupted") <= 1
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
     # mpiexec does not wait for the last of its processes to be gone.
     lock = RunDirectory(tmp_path / "r").lock
