@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import xpnet
-from xpnet import AveragePool2D, Conv2D, MaxPool2D
+from xpnet import AveragePool2D, Conv2D, MaxPool2D, RandomShift
 from xpnet.nn import convolution
 from xpnet.nn.convolution import (
     LOWERINGS,
@@ -131,10 +131,18 @@ def test_convolution_equals_torch(size, kernel, stride, padding):
 @pytest.mark.parametrize(
     ("make", "error", "words"),
     [
-        (lambda: Conv2D(0, 3), ValueError, "filters=0"),
-        (lambda: Conv2D(1, (3, 3, 3)), TypeError, "kernel_size"),
-        (lambda: Conv2D(1, 3, stride=0), ValueError, "stride=0"),
-        (lambda: Conv2D(1, 3, padding=-1), ValueError, "padding=-1"),
+        (lambda: Conv2D(0, 3), ValueError, "^filters=0"),
+        (lambda: Conv2D(1.5, 3), TypeError, r"^filters=1\.5"),
+        (lambda: Conv2D(1, (3, 3, 3)), TypeError, r"^kernel_size=\(3, 3, 3\): must be an integer or a pair"),
+        (lambda: Conv2D(1, True), TypeError, "^kernel_size=True"),
+        (lambda: Conv2D(1, 3, stride=0), ValueError, "^stride=0"),
+        (lambda: Conv2D(1, 3, padding=-1), ValueError, "^padding=-1"),
+        (lambda: RandomShift(0), ValueError, "^pixels=0"),
+        (lambda: RandomShift(1.0), TypeError, r"^pixels=1\.0"),
+        (lambda: RandomShift(3).output_shape((3, 9, 1)), xpnet.ShapeError, "RandomShift"),
+        (lambda: RandomShift(1).output_shape((9,)), xpnet.ShapeError, "RandomShift"),
+        (lambda: MaxPool2D(0), ValueError, "^size=0"),
+        (lambda: AveragePool2D(2, 0), ValueError, "^stride=0"),
         (lambda: Conv2D(1, 4, padding="same"), ValueError, "odd"),
         (lambda: Conv2D(1, 3).output_shape((10,)), xpnet.ShapeError, "Conv2D takes images"),
         (lambda: Conv2D(1, 5).output_shape((4, 9, 1)), xpnet.ShapeError, "does not fit"),
@@ -143,3 +151,13 @@ def test_convolution_equals_torch(size, kernel, stride, padding):
 def test_bad_hyperparameters_are_named(make, error, words):
     with pytest.raises(error, match=words):
         make()
+
+
+def test_defaults_are_the_documented_ones():
+    assert Conv2D(2, 3) == Conv2D(2, 3, stride=1, padding=0, bias=True, init_weight=xpnet.HeUniform())
+    assert MaxPool2D() == MaxPool2D(2, stride=None, padding=0)
+    assert AveragePool2D() == AveragePool2D(2, stride=None, padding=0)
+    assert MaxPool2D(3).geometry == ((3, 3), (3, 3), (0, 0))
+    assert RandomShift() == RandomShift(2)
+    assert Conv2D(2, 3).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight", "bias"}
+    assert Conv2D(2, 3, bias=False).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight"}

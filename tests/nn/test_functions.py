@@ -232,7 +232,7 @@ def test_layers_keep_their_promises(backend, layer, sample, training):
     np.testing.assert_array_equal(backend.to_numpy(x), host)
     np.testing.assert_array_equal(backend.to_numpy(y), before)
     skipped, same = layer.backward(params, cache, backend.asarray(np.ones(before.shape)), ctx, input_gradient=False)
-    assert skipped is None or tuple(skipped.shape) == tuple(x.shape)
+    assert skipped is None if isinstance(layer, xpnet.Dense | xpnet.Conv2D) else tuple(skipped.shape) == tuple(x.shape)
     assert same.keys() == gradients.keys()
     for name in same:
         np.testing.assert_array_equal(backend.to_numpy(same[name]), backend.to_numpy(gradients[name]))

@@ -343,6 +343,11 @@ def checked(description, arrays):
     return safetensors.numpy.save(arrays, metadata)
 
 
+@pytest.mark.parametrize("text", ["[1]", '"text"', "3", "null"])
+def test_a_description_of_another_kind_is_named(small, text):
+    assert_refused(small, checked(text, SMALL), "arrays: its description is not a table$")
+
+
 @pytest.mark.parametrize("text", ["", "not JSON", "[1]", '"text"', "3", "null", "NaN", "[" * 100_000, "1" * 5_000])
 def test_a_description_that_is_no_table_is_refused_even_with_the_right_checksum(small, text):
     assert_refused(small, checked(text, SMALL), "not a whole file of arrays")
@@ -351,10 +356,10 @@ def test_a_description_that_is_no_table_is_refused_even_with_the_right_checksum(
 @pytest.mark.parametrize(
     ("data", "cause"),
     [
-        (b"", "ends before its header"),
-        (b"\x02\0\0\0\0\0\0", "ends before its header"),
-        (b"\xff" * 16, "ends before its header"),
-        (as_safetensors(b"{}"), "no checksum"),
+        (b"", ": it ends before its header does$"),
+        (b"\x02\0\0\0\0\0\0", ": it ends before its header does$"),
+        (b"\xff" * 16, ": it ends before its header does$"),
+        (as_safetensors(b"{}"), ": it has no checksum, so xpnet did not write it$"),
         (as_safetensors(b"[" * 50_000), "recursion"),
         (as_safetensors(b"9" * 9_000), "digits"),
         (as_safetensors(b'{"\xff": 1}'), "decode"),
@@ -369,10 +374,10 @@ def test_the_cause_is_told(tmp_path, data, cause):
 
 
 def test_a_file_of_another_program_is_told_from_a_damaged_one(tmp_path, small):
-    assert "xpnet did not write it" in assert_refused(tmp_path / "a", safetensors.numpy.save(SMALL))
+    assert_refused(tmp_path / "a", safetensors.numpy.save(SMALL), ": it has no checksum, so xpnet did not write it$")
     data = bytearray(small.read_bytes())
     data[-1] ^= 1
-    assert "checksum does not match" in assert_refused(small, bytes(data))
+    assert_refused(small, bytes(data), "arrays: its checksum does not match its contents$")
 
 
 @pytest.mark.parametrize("change", ["name", "dtype", "shape", "description"])
@@ -471,6 +476,19 @@ def test_data_is_on_the_disk_before_it_gets_its_name_and_then_the_name_is(tmp_pa
     write_atomically(tmp_path / "a", b"12345")
     assert steps == ["5 bytes", "rename", "folder"][: 2 if sys.platform == "win32" else 3]
     assert (tmp_path / "a").read_bytes() == b"12345"
+
+
+@posix
+def test_the_names_of_new_folders_are_on_the_disk_before_the_work(tmp_path, monkeypatch):
+    flushed, fsync = [], os.fsync
+
+    def watched_fsync(descriptor):
+        flushed.append(os.fstat(descriptor).st_ino)
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched_fsync)
+    with RunDirectory(tmp_path / "run").lock():
+        assert flushed == [(tmp_path / "run").stat().st_ino]
 
 
 @pytest.mark.parametrize("step", ["fsync", "replace"])
@@ -735,8 +753,9 @@ def test_the_last_two_are_kept(run):
 def test_a_checkpoint_cannot_be_changed_and_is_equal_to_itself_alone():
     """Arrays have no one truth value, so two of them are not compared by accident."""
     one = checkpoint(1)
-    with pytest.raises(dataclasses.FrozenInstanceError):
-        one.epoch = 2
+    for part, name in ((one, "epoch"), (RunDirectory(None), "path")):
+        with pytest.raises(dataclasses.FrozenInstanceError):
+            setattr(part, name, 2)
     assert one == one
     assert one != checkpoint(1)
     assert len({one, checkpoint(1)}) == 2
