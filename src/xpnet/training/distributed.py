@@ -46,6 +46,9 @@ LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 GRACE = 1.0
 """Seconds that a rank waits with its complaint: if the first rank has the same one, it need not be read twice."""
 
+LAST_WORDS = 0.3
+"""Seconds between a complaint and the end: mpiexec passes on what a rank prints, and drops what an abort overtakes."""
+
 
 class Ranks:
     """The processes that train together, seen from one of them. This base is a process alone.
@@ -268,6 +271,7 @@ def end_job(code: int) -> None:
     if code and _rank_and_size()[1] > 1:
         sys.stdout.flush()
         sys.stderr.flush()
+        time.sleep(LAST_WORDS)
         _mpi().COMM_WORLD.Abort(code)
 
 
