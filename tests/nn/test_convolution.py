@@ -161,3 +161,7 @@ def test_defaults_are_the_documented_ones():
     assert RandomShift() == RandomShift(2)
     assert Conv2D(2, 3).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight", "bias"}
     assert Conv2D(2, 3, bias=False).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight"}
+
+
+def test_the_lowerings_are_those_that_backends_choose_between():
+    assert sorted(LOWERINGS) == ["im2col", "row_shift"]

@@ -11,7 +11,9 @@ def batch_last(x):
     return np.ascontiguousarray(np.transpose(x, (2, 1, 3, 0)))
 
 
-@pytest.mark.parametrize("geometry", [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), (1, 1)), (2, 3, 0)], ids=str)
+@pytest.mark.parametrize(
+    "geometry", [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), (1, 1)), (2, 3, 0), ((1, 2), None, 0)], ids=str
+)
 @pytest.mark.parametrize("kind", ["max", "average"])
 def test_pooling_equals_torch_even_with_ties(kind, geometry):
     torch = pytest.importorskip("torch")
@@ -42,3 +44,5 @@ def test_a_tie_gives_the_whole_gradient_to_the_first_pixel(backend):
 def test_bad_hyperparameters_are_named():
     with pytest.raises(ValueError, match="padding=2: must be at most half of size=2"):
         MaxPool2D(2, padding=2)
+    with pytest.raises(TypeError, match=r"padding='same'"):
+        AveragePool2D(2, padding="same")
