@@ -37,3 +37,8 @@ def test_random_shifts_reach_every_distance():
 def test_images_smaller_than_the_shifts_are_refused():
     with pytest.raises(xpnet.ShapeError, match="RandomShift"):
         RandomShift(3).output_shape((3, 9, 1))
+    assert RandomShift(2).output_shape((3, 9, 1)) == (3, 9, 1)
+
+
+def test_an_epochs_shifts_are_small_integers_since_they_are_all_moved_at_once():
+    assert RandomShift(2).noise(np.random.default_rng(0), (8, 8, 1), 5).dtype == np.int16
