@@ -165,3 +165,16 @@ def test_defaults_are_the_documented_ones():
 
 def test_the_lowerings_are_those_that_backends_choose_between():
     assert sorted(LOWERINGS) == ["im2col", "row_shift"]
+
+
+def test_weights_start_by_the_fans_of_a_filter():
+    seen = []
+
+    class Recorded:
+        def __call__(self, rng, shape, fan_in, fan_out):
+            seen.append((shape, fan_in, fan_out))
+            return np.zeros(shape)
+
+    Conv2D(5, (2, 3), init_weight=Recorded()).init(np.random.default_rng(0), (8, 9, 4))
+    # Each output sees 2 x 3 pixels of 4 channels, each pixel is seen at 2 x 3 places by 5 filters.
+    assert seen == [((2, 5, 3, 4), 2 * 3 * 4, 2 * 3 * 5)]
