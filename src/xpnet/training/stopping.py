@@ -79,11 +79,8 @@ class EarlyStopping:
 
 def best_to_dict(best: Best) -> dict[str, Any]:
     """Return what JSON can hold: it has no infinity."""
-    return (
-        {name: value for name, value in dataclasses.asdict(best).items() if math.isfinite(value)}
-        if best.epoch >= 0
-        else {}
-    )
+    numbers = dataclasses.asdict(best) if best.epoch >= 0 else {}
+    return {name: value for name, value in numbers.items() if math.isfinite(value)}
 
 
 def best_from_dict(saved: dict[str, Any]) -> Best:

@@ -12,7 +12,7 @@ import numpy as np
 from xpnet.backends import list_backends
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
-from xpnet.training.recipes import RECIPES, train
+from xpnet.training.recipes import RECIPES, check_settings, train
 from xpnet.training.run import Run
 
 Row = dict[str, Any]
@@ -116,8 +116,7 @@ def ladder(
     [('mlp', 2), ('deep', 2)]
     """
     for recipe in recipes:
-        if recipe not in RECIPES:
-            raise ValueError(f"recipe={recipe!r}: unknown; there are {', '.join(RECIPES)}")
+        check_settings(recipe)
     data = load_dataset(dataset, data_dir=data_dir)
     rows: list[Row] = []
     for recipe in recipes:
