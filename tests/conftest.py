@@ -1,5 +1,6 @@
 """The backend matrix, and where MNIST is."""
 
+import dataclasses
 import os
 import signal
 from pathlib import Path
@@ -22,6 +23,8 @@ def pytest_addoption(parser):
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
         specs = metafunc.config.getoption("--backends").split(",")
+        if "torch" in metafunc.fixturenames:  # where it is installed, NumPy is compared with it too
+            specs = list(dict.fromkeys(["numpy", *specs]))
         metafunc.parametrize("backend", [_parameter(spec) for spec in specs], indirect=True)
 
 
@@ -37,7 +40,9 @@ def pytest_collection_modifyitems(config, items):
     """In the session of one library, leave out what was run in that of NumPy, except what asks about the library."""
     if config.getoption("--only-backends"):
         unneeded = [
-            item for item in items if "backend" not in item.fixturenames and not item.get_closest_marker("library")
+            item
+            for item in items
+            if not {"backend", "torch"} & set(item.fixturenames) and not item.get_closest_marker("library")
         ]
         config.hook.pytest_deselected(items=unneeded)
         items[:] = [item for item in items if item not in unneeded]
@@ -56,9 +61,22 @@ def backend(request):
         yield opened
 
 
+@pytest.fixture
+def torch():
+    """PyTorch, to compare with: in the session of its own tests."""
+    return pytest.importorskip("torch")
+
+
 @pytest.fixture(scope="session")
 def digits():
     return xpnet.load_dataset("digits")
+
+
+@pytest.fixture(scope="session")
+def few(digits):
+    """Return some of the digits: each test batch of another size is one more program for JAX to compile."""
+    test_images, test_labels = digits.test_images[:101], digits.test_labels[:101]
+    return dataclasses.replace(digits.first(203), test_images=test_images, test_labels=test_labels)
 
 
 @pytest.fixture(scope="session")

@@ -110,8 +110,7 @@ def batch_last(x):
     ("size", "kernel", "stride", "padding"),
     [((9, 8), (3, 3), (1, 1), (0, 0)), ((9, 7), (5, 3), (2, 1), (1, 2)), ((8, 8), (2, 4), (3, 2), (0, 1))],
 )
-def test_convolution_equals_torch(size, kernel, stride, padding):
-    torch = pytest.importorskip("torch")
+def test_convolution_equals_torch(size, kernel, stride, padding, torch):
     rng = np.random.default_rng(0)
     x, w, b = rng.normal(size=(4, 3, *size)), rng.normal(size=(5, 3, *kernel)), rng.normal(size=5)
     tx, tw, tb = (torch.tensor(a, requires_grad=True) for a in (x, w, b))

@@ -47,8 +47,7 @@ def test_activation_is_the_same_on_every_backend(backend, name):
     np.testing.assert_allclose(backend.to_numpy(dx), backward(x if kept == "input" else forward(x), dy), rtol=1e-12)
 
 
-def test_activations_equal_torch():
-    torch = pytest.importorskip("torch")
+def test_activations_equal_torch(torch):
     functions = {
         "relu": torch.relu,
         "leaky_relu": torch.nn.functional.leaky_relu,

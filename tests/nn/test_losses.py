@@ -24,8 +24,7 @@ def test_gradient_is_central_difference(loss, n, classes, seed):
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])
-def test_cross_entropy_equals_torch(smoothing):
-    torch = pytest.importorskip("torch")
+def test_cross_entropy_equals_torch(smoothing, torch):
     rng = np.random.default_rng(0)
     z, labels = 5.0 * rng.normal(size=(7, 4)), rng.integers(0, 4, 7)
     loss = SoftmaxCrossEntropy(smoothing)

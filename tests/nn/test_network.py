@@ -51,8 +51,7 @@ def test_a_wrong_gradient_is_found():
     assert errors["layers.2.weight"] < 1e-6
 
 
-def test_forward_equals_torch():
-    torch = pytest.importorskip("torch")
+def test_forward_equals_torch(torch):
     network = Network([Dense(7), ReLU(), Dense(5), Sigmoid(), Dense(3)], (4,))
     theta, state = network.init(np.random.default_rng(0))
     params = network.unflatten(theta, np)

@@ -56,8 +56,7 @@ def test_gradient_in_evaluation(shape, seed):
 
 
 @pytest.mark.parametrize("shape", [(6, 4), (3, 4, 5, 2)], ids=str)
-def test_layer_equals_torch_in_training_and_evaluation(backend, shape):
-    torch = pytest.importorskip("torch")
+def test_layer_equals_torch_in_training_and_evaluation(backend, shape, torch):
     rng = np.random.default_rng(0)
     layer = BatchNorm()
     theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(4, dtype=torch.float64)

@@ -42,8 +42,7 @@ def cases(torch):
     }
 
 
-def test_ten_steps_equal_torch(backend):
-    torch = pytest.importorskip("torch")
+def test_ten_steps_equal_torch(backend, torch):
     rng = np.random.default_rng(0)
     theta, gradients = rng.normal(size=6), rng.normal(size=(STEPS, 6))
     for ours, theirs in cases(torch).items():
@@ -57,8 +56,7 @@ def test_ten_steps_equal_torch(backend):
         np.testing.assert_allclose(result, parameter.detach().numpy(), rtol=1e-10, err_msg=str(ours))
 
 
-def test_schedules_equal_torch():
-    torch = pytest.importorskip("torch")
+def test_schedules_equal_torch(torch):
     s = torch.optim.lr_scheduler
     per_epoch = 5  # steps
     cases = {
@@ -115,8 +113,7 @@ def test_updates_leave_the_old_arrays_as_they_were(backend):
         assert all(backend.to_numpy(value).tolist() == [0.0, 0.0, 0.0] for value in state.values())
 
 
-def test_defaults_are_those_of_torch():
-    torch = pytest.importorskip("torch")
+def test_defaults_are_those_of_torch(torch):
     parameter = [torch.zeros(1, requires_grad=True)]
     theirs = torch.optim.Adam(parameter).defaults
     ours = Adam()

@@ -15,8 +15,7 @@ def batch_last(x):
     "geometry", [(2, None, 0), (3, 2, 1), ((2, 3), (1, 2), (1, 1)), (2, 3, 0), ((1, 2), None, 0)], ids=str
 )
 @pytest.mark.parametrize("kind", ["max", "average"])
-def test_pooling_equals_torch_even_with_ties(kind, geometry):
-    torch = pytest.importorskip("torch")
+def test_pooling_equals_torch_even_with_ties(kind, geometry, torch):
     layer, function = {
         "max": (MaxPool2D, torch.nn.functional.max_pool2d),
         "average": (AveragePool2D, torch.nn.functional.avg_pool2d),

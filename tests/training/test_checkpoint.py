@@ -887,6 +887,10 @@ WRITERS = """
         rng = np.random.default_rng(epoch)
         return {"theta": rng.random(7_001), "state.0": rng.random((3, 5)).astype(np.float32)}
 
+    def say(word, number):
+        # In one piece: where Python's output is not buffered, a kill may fall between the pieces that print writes.
+        os.write(1, f"{word} {number}\\n".encode())
+
     def write(folder, stop):
         run = RunDirectory(folder)
         with run.lock():
@@ -895,20 +899,20 @@ WRITERS = """
             while epoch < stop:
                 meta = {"config": {"seed": 3}, "history": [{"epoch": epoch}]}
                 run.save_checkpoint(Checkpoint(epoch, arrays_of(epoch), meta))
-                print("epoch", epoch, flush=True)
+                say("epoch", epoch)
                 epoch += 1
 
     def in_a_child(work):
         child = os.fork()
         if child == 0:
             try:
-                print("process", os.getpid(), flush=True)
+                say("process", os.getpid())
                 work()
                 os._exit(0)
             except BaseException:
                 traceback.print_exc()
                 os._exit(1)
-        print("status", os.waitpid(child, 0)[1], flush=True)
+        say("status", os.waitpid(child, 0)[1])
 """
 
 UNTIL_KILLED = """

@@ -20,7 +20,20 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import Adam, BatchNorm, Dense, Network, SoftmaxCrossEntropy, backends
+from xpnet import (
+    Adam,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2D,
+    Network,
+    RandomShift,
+    ReLU,
+    SoftmaxCrossEntropy,
+    backends,
+)
 from xpnet.backends import local_spec
 from xpnet.training import distributed
 from xpnet.training.checkpoint import RunDirectory
@@ -139,15 +152,26 @@ def test_shares_are_even_and_leave_nothing_out(n, size):
     assert max(map(len, shares)) - min(map(len, shares)) <= 1
 
 
-@pytest.mark.parametrize("recipe", ["tutorial", "best"])
-def test_a_rank_without_samples_adds_nothing(backend, pretended, digits, recipe):
+IMAGES = Network(
+    [
+        *[RandomShift(1), Conv2D(3, 3), BatchNorm(), ReLU(), MaxPool2D(2), Flatten()],
+        *[Dense(5, bias=False), BatchNorm(), ReLU(), Dropout(0.3), Dense(10)],
+    ],
+    (8, 8),
+)
+
+
+@pytest.mark.parametrize("what", ["tutorial", "images"])
+def test_a_rank_without_samples_adds_nothing(backend, pretended, digits, what):
     """Forwards and backwards on a batch of none, next to a rank that has them all; with batch normalization too."""
     data = digits.first(6)
-    prepared = RECIPES[recipe](data)
-    network, loss = prepared.network, prepared.settings.get("loss", SoftmaxCrossEntropy())
-    rng = np.random.default_rng(3)
+    tutorial, rng = RECIPES["tutorial"](data), np.random.default_rng(3)
+    network, loss, chance = {
+        "tutorial": (tutorial.network, tutorial.settings["loss"], np.random.RandomState(0)),
+        "images": (IMAGES, SoftmaxCrossEntropy(), rng),
+    }[what]
     rows = {"index": np.arange(6, dtype=np.int32)}
-    drawn = network.noise(np.random.RandomState(0) if recipe == "tutorial" else rng, 6)
+    drawn = network.noise(chance, 6)
     rows |= {f"noise.{i}": noise for i, noise in enumerate(drawn) if noise is not None}
     theta, state = network.init(rng)
 
@@ -322,13 +346,13 @@ def test_exchanging_leaves_the_array_as_it_was(backend):
     assert backend.to_numpy(array).tolist() == [1, 2, 3]
 
 
-def test_steps_one_by_one_are_the_same_steps(backend, digits):
+def test_steps_one_by_one_are_the_same_steps(backend, few):
     """What a library compiles as an epoch, it can also run step by step."""
     stepwise = backend.stepwise()
     assert (stepwise.spec, stepwise.stepwise().spec) == (backend.spec, backend.spec)
     net = Network([Dense(7), BatchNorm(), Dense(10)], (64,))
     runs = [
-        xpnet.fit(net, digits.first(20), epochs=1, batch_size=10, dtype="float64", backend=b, progress=False)
+        xpnet.fit(net, few.first(20), epochs=1, batch_size=10, dtype="float64", backend=b, progress=False)
         for b in (backend, stepwise)
     ]
     np.testing.assert_allclose(*(columns(run.history.to_dicts()) for run in runs), rtol=1e-9)

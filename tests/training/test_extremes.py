@@ -133,6 +133,7 @@ def test_arrays_of_another_library_are_moved(backend, digits):
             np.testing.assert_allclose(bound.logits(array), here.logits(images), rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.library
 @pytest.mark.parametrize("library", ["torch", "jax"])
 def test_what_numpy_cannot_read_is_refused_by_its_dtype(library):
     pytest.importorskip(library)

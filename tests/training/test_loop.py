@@ -46,14 +46,13 @@ def stop_after(epoch):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_the_same_seed_gives_the_same_run_bit_by_bit(backend, digits, recipe):
-    settings = {"dataset": digits.first(100), "epochs": 2, "backend": backend, **QUIET}
+def test_the_same_seed_gives_the_same_run_bit_by_bit(backend, few, recipe):
+    settings = {"dataset": few.first(100), "epochs": 2, "backend": backend, **QUIET}
     first = train(recipe, seed=3, **settings)
     np.random.seed(0)
     random.random()
-    train("mlp", seed=9, **settings)  # an unrelated run in between
-    assert_same(first, train(recipe, seed=3, **settings))
     other = train(recipe, seed=4, **settings)
+    assert_same(first, train(recipe, seed=3, **settings))
     assert any(np.any(arrays(first)[k] != arrays(other)[k]) for k in arrays(first))
 
 
@@ -98,8 +97,8 @@ def test_resuming_a_finished_run_changes_nothing_and_more_epochs_go_on(tmp_path,
     assert_same(longer, fit(net, data, epochs=5, **QUIET))
 
 
-def test_resuming_on_another_backend(backend, tmp_path, digits):
-    settings = {"dataset": digits.first(80), "epochs": 3, "dtype": "float64", **QUIET}
+def test_resuming_on_another_backend(backend, tmp_path, few):
+    settings = {"dataset": few.first(80), "epochs": 3, "dtype": "float64", **QUIET}
     with pytest.raises(Stop):
         train("deep", backend="numpy", output_dir=tmp_path, callbacks=[stop_after(0)], **settings)
     resumed = train("deep", backend=backend, output_dir=tmp_path, resume=True, **settings)
@@ -266,11 +265,12 @@ def finish(process):
     assert process.returncode == 0, error
 
 
+@pytest.mark.no_cover  # what it runs are other processes
 def test_killed_runs_resume_to_the_same_end(tmp_path):
     """Kill it whenever; it must always go on, and end bitwise where an undisturbed run does."""
     finish(start(tmp_path / "quiet"))
     rng = np.random.default_rng(0)
-    for _ in range(24):
+    for _ in range(12):
         process = start(tmp_path / "killed")
         # From the middle of the imports to well into the epochs.
         time.sleep(0.2 + 0.6 * rng.random())

@@ -67,10 +67,9 @@ def test_corrected_on_mnist_is_five_points_better(mnist):
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
-def test_backends_agree(backend, digits, recipe):
+def test_backends_agree(backend, few, recipe):
     """Three epochs in float64, all randomness from the host."""
-    small = digits.first(203)
-    settings = {"dataset": small, "epochs": 3, "dtype": "float64", "seed": 5, "progress": False}
+    settings = {"dataset": few, "epochs": 3, "dtype": "float64", "seed": 5, "progress": False}
     ours = xpnet.train(recipe, backend=backend, **settings)
     reference = xpnet.train(recipe, backend="numpy", **settings)
     for column in ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy"):
@@ -81,8 +80,8 @@ def test_backends_agree(backend, digits, recipe):
 
 
 @pytest.mark.parametrize("recipe", ["mlp", "cnn"])
-def test_float32_agrees_as_far_as_it_can(backend, digits, recipe):
-    settings = {"dataset": digits.first(150), "epochs": 3, "dtype": "float32", "progress": False}
+def test_float32_agrees_as_far_as_it_can(backend, few, recipe):
+    settings = {"dataset": few.first(150), "epochs": 3, "dtype": "float32", "progress": False}
     ours = xpnet.train(recipe, backend=backend, **settings)
     reference = xpnet.train(recipe, backend="numpy", **settings)
     np.testing.assert_allclose(ours.history.column("test_loss"), reference.history.column("test_loss"), rtol=1e-3)
@@ -96,6 +95,7 @@ def test_a_device_without_float64_trains_in_float32(digits):
         xpnet.train("tutorial", dataset=digits, backend="array_api_strict:no_float64", progress=False)
 
 
+@pytest.mark.no_cover  # counting lines takes as long again as the training, and other tests pass by all of them
 @pytest.mark.parametrize(
     ("recipe", "floor"),
     [("tutorial", 0.88), ("corrected", 0.925), ("mlp", 0.93), ("deep", 0.95), ("cnn", 0.97), ("best", 0.975)],

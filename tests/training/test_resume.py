@@ -127,8 +127,8 @@ def test_stopped_after_every_epoch_it_ends_as_if_never_stopped(tmp_path, digits,
 
 
 @pytest.mark.parametrize("way", ["AdamW, all", "plain, sample by sample"])
-def test_bitwise_on_every_backend(backend, tmp_path, digits, way):
-    settings = settings_of(way) | {"data": digits.first(50), "epochs": 4, "backend": backend}
+def test_bitwise_on_every_backend(backend, tmp_path, few, way):
+    settings = settings_of(way) | {"data": few.first(50), "epochs": 4, "backend": backend}
     whole = fit(**settings)
     with pytest.raises(Stop):
         fit(output_dir=tmp_path, callbacks=[stop_after(1)], **settings)
@@ -136,9 +136,9 @@ def test_bitwise_on_every_backend(backend, tmp_path, digits, way):
 
 
 @pytest.mark.parametrize("first", [True, False], ids=["begun on NumPy", "ended on NumPy"])
-def test_another_backend_goes_on_within_rounding(backend, tmp_path, digits, first):
+def test_another_backend_goes_on_within_rounding(backend, tmp_path, few, first):
     """All that a run keeps (parameters, moments, running statistics) is understood elsewhere."""
-    settings = settings_of("AdamW, all") | {"data": digits.first(50), "dtype": "float64"}
+    settings = settings_of("AdamW, all") | {"data": few.first(50), "dtype": "float64"}
     spec, then = ("numpy", backend) if first else (backend, "numpy")
     with pytest.raises(Stop):
         fit(backend=spec, output_dir=tmp_path, callbacks=[stop_after(1)], **settings)
@@ -160,16 +160,16 @@ def test_a_run_that_stopped_early_does_not_go_on(tmp_path, digits):
     assert contents(tmp_path / "checkpoints") == before
 
 
-def test_what_happens_in_a_callback_changes_nothing(backend, digits):
+def test_what_happens_in_a_callback_changes_nothing(backend, few):
     """Evaluation, other runs, anybody's random numbers: between two epochs all is allowed."""
-    settings = settings_of("momentum, steps") | {"data": digits.first(40), "epochs": 3, "backend": backend}
+    settings = settings_of("momentum, steps") | {"data": few.first(40), "epochs": 3, "backend": backend}
     undisturbed = fit(**settings)
 
     def disturb(record):
-        xpnet.evaluate(undisturbed.network, digits.first(5))
+        xpnet.evaluate(undisturbed.network, few)
         np.random.random(3)
         if record.epoch == 1:
-            fit(DENSE, digits.first(7), epochs=1, seed=3, backend=backend, **QUIET)
+            fit(DENSE, few.first(7), epochs=1, seed=3, backend=backend, **QUIET)
 
     assert_same(undisturbed, fit(callbacks=[disturb], **settings))
 

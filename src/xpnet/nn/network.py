@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -456,18 +456,26 @@ class Network:
             too large for the network's dtype.
         """
         weights = self.bound()
-        backend, xp = weights.backend, weights.backend.xp
+        backend = weights.backend
         host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
         host = self._check_images(host, weights.dtype)
-        dtype = getattr(xp, weights.dtype)
         outputs = [np.empty((0, *self.output_shape), weights.dtype)]
         with backend.session(weights.dtype):
             for start in range(0, host.shape[0], EVALUATION_BATCH):
                 batch = backend.asarray(host[start : start + EVALUATION_BATCH])
-                x = self.prepare(batch, dtype, xp)
-                y, _ = self.forward(weights.theta, weights.state, x, Context(xp))
-                outputs.append(backend.to_numpy(y))
+                outputs.append(backend.to_numpy(self._outputs(weights.theta, weights.state, batch)))
         return np.concatenate(outputs)
+
+    @functools.cached_property
+    def _outputs(self) -> Callable[[Array, list[State], Array], Array]:
+        """What `logits` does on the device, compiled where the library can."""
+        backend, xp = self.bound().backend, self.bound().backend.xp
+        dtype = getattr(xp, self.bound().dtype)
+
+        def outputs(theta: Array, state: list[State], images: Array) -> Array:
+            return self.forward(theta, state, self.prepare(images, dtype, xp), Context(xp))[0]
+
+        return backend.compile(outputs)
 
     def predict(self, images: Any) -> Any:
         """Return the most probable class of each image.
