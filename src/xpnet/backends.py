@@ -114,6 +114,10 @@ class Backend:
     packages: ClassVar[tuple[str, ...]] = ("numpy",)
     install: ClassVar[str] = "pip install numpy"
 
+    arrays_apart: ClassVar[bool] = False
+    """Whether a scan is faster on a network's arrays of parameters than on one vector of them all, from which it takes
+    fewer operations to update them."""
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open the library on a device named in its own words, or raise `BackendError`."""
@@ -337,6 +341,9 @@ class JaxBackend(Backend):
     packages: ClassVar[tuple[str, ...]] = ("jax",)
     install: ClassVar[str] = "pip install 'xpnet[jax]'"
 
+    # A compiled loop has no calls to spare, but copies what it cuts from a vector, and what it puts together.
+    arrays_apart: ClassVar[bool] = True
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open it on its default device, or on a platform and number such as ``gpu:0``."""
@@ -393,6 +400,8 @@ class JaxBackend(Backend):
 
 class StepwiseJaxBackend(JaxBackend):
     """JAX, operation by operation, as the other libraries run."""
+
+    arrays_apart: ClassVar[bool] = False
 
     compile = Backend.compile
     scan = Backend.scan

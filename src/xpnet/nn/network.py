@@ -218,17 +218,30 @@ class Network:
         """Draw on the host, layer after layer, what each needs of chance for ``n`` samples of training."""
         return [layer.noise(rng, shape, n) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 
-    def unflatten(self, theta: Array, xp: Namespace) -> list[Params]:
-        """Return the parameters of each layer, as views of ``theta`` where the library has views."""
+    def split(self, theta: Array, xp: Namespace) -> tuple[Array, ...]:
+        """Return the arrays that ``theta`` is made of, as views of it where the library has views."""
+        return tuple(xp.reshape(theta[slot.start : slot.stop], slot.shape) for slot in self.slots)
+
+    def join(self, arrays: Sequence[Array], xp: Namespace) -> Array:
+        """Undo `split`."""
+        pieces = [xp.reshape(array, (-1,)) for array in arrays]
+        return pieces[0] if len(pieces) == 1 else xp.concat(pieces)
+
+    def unflatten(self, theta: Array | tuple[Array, ...], xp: Namespace) -> list[Params]:
+        """Return the parameters of each layer, given one vector or what `split` makes of it."""
         params: list[Params] = [{} for _ in self.layers]
-        for slot in self.slots:
-            params[slot.layer][slot.name] = xp.reshape(theta[slot.start : slot.stop], slot.shape)
+        arrays = theta if isinstance(theta, tuple) else self.split(theta, xp)
+        for slot, array in zip(self.slots, arrays, strict=True):
+            params[slot.layer][slot.name] = array
         return params
 
     def flatten(self, params: Sequence[Params], xp: Namespace) -> Array:
         """Return the arrays of all layers as one vector, in the order of ``theta``."""
-        pieces = [xp.reshape(params[slot.layer][slot.name], (-1,)) for slot in self.slots]
-        return pieces[0] if len(pieces) == 1 else xp.concat(pieces)
+        return self.join(self.arrays_of(params), xp)
+
+    def arrays_of(self, params: Sequence[Params]) -> tuple[Array, ...]:
+        """Return the arrays of all layers in the order of ``theta``."""
+        return tuple(params[slot.layer][slot.name] for slot in self.slots)
 
     # Forwards and backwards ---------------------------------------------------------------------------------------
 
@@ -267,7 +280,7 @@ class Network:
 
     def forward(
         self,
-        theta: Array,
+        theta: Array | tuple[Array, ...],
         state: Sequence[State],
         x: Array,
         ctx: Context,
@@ -277,8 +290,8 @@ class Network:
 
         Parameters
         ----------
-        theta : array, shape (size,)
-            The parameters.
+        theta : array, shape (size,), or tuple of arrays
+            The parameters: one vector, or its arrays apart, as `split` returns them.
         state : sequence of dict
             The state of each layer.
         x : array
@@ -315,19 +328,19 @@ class Network:
 
     def backward(
         self,
-        theta: Array,
+        theta: Array | tuple[Array, ...],
         caches: Sequence[Any],
         dy: Array,
         ctx: Context,
         *,
         input_gradient: bool = False,
-    ) -> tuple[Array, Array | None]:
+    ) -> tuple[Array | tuple[Array, ...], Array | None]:
         """Pass the gradient of the output back through all layers: the chain rule, last layer first.
 
         Parameters
         ----------
-        theta : array, shape (size,)
-            The parameters.
+        theta : array, shape (size,), or tuple of arrays
+            The parameters, as for `forward`.
         caches : sequence
             From `forward`.
         dy : array
@@ -339,14 +352,15 @@ class Network:
 
         Returns
         -------
-        gradient : array, shape (size,)
-            The gradient of ``theta``, summed over the batch.
+        gradient : array, shape (size,), or tuple of arrays
+            The gradient of ``theta``, in its form, summed over the batch.
         dx : array or None
             The gradient of the input.
         """
         params = self.unflatten(theta, ctx.xp)
         gradients, dx = self.backward_layers(params, caches, dy, ctx, input_gradient=input_gradient)
-        return self.flatten(gradients, ctx.xp), dx
+        arrays = self.arrays_of(gradients)
+        return (arrays if isinstance(theta, tuple) else self.join(arrays, ctx.xp)), dx
 
     def backward_layers(
         self,

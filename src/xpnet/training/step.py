@@ -48,10 +48,10 @@ class Progress(NamedTuple):
 
     Attributes
     ----------
-    theta : array, shape (size,)
-        The parameters.
-    moments : dict of str to array
-        The optimizer's state.
+    theta : array, shape (size,), or tuple of arrays
+        The parameters: one vector, or its arrays apart while a backend works on them so.
+    moments : dict of str to array or tuple of arrays
+        The optimizer's state, in the form of ``theta``.
     state : list of dict
         The layers' state.
     loss, correct : array, shape ()
@@ -116,8 +116,17 @@ class Trainer:
         def step(progress: Progress, batch: Batch) -> tuple[Progress, None]:
             return self.step(progress, batch, data), None
 
-        result: Progress = self.backend.scan(step, progress, batches)[0]
-        return result
+        if not self.backend.arrays_apart:
+            result: Progress = self.backend.scan(step, progress, batches)[0]
+            return result
+        apart = self.reshaped(progress, self.network.split)
+        return self.reshaped(self.backend.scan(step, apart, batches)[0], self.network.join)
+
+    def reshaped(self, progress: Progress, change: Callable[[Any, Namespace], Any]) -> Progress:
+        """Split or join all that has the form of the parameters."""
+        xp = self.backend.xp
+        moments = {name: change(moment, xp) for name, moment in progress.moments.items()}
+        return progress._replace(theta=change(progress.theta, xp), moments=moments)
 
     def step(self, progress: Progress, batch: Batch, data: DeviceData) -> Progress:
         """Take one step: look at a batch, add up over the ranks, update."""
@@ -152,7 +161,7 @@ def gradients(
     ----------
     trainer : Trainer
         The network and the loss.
-    theta : array, shape (size,)
+    theta : array, shape (size,), or tuple of arrays
         The parameters.
     state : list of dict
         The layers' state.
@@ -188,10 +197,10 @@ def update(
     ----------
     trainer : Trainer
         The optimizer.
-    theta : array, shape (size,)
+    theta : array, shape (size,), or tuple of arrays
         The parameters.
-    moments : dict of str to array
-        The optimizer's state.
+    moments : dict of str to array or tuple of arrays
+        The optimizer's state, in the form of ``theta``.
     sums : Sums
         Over the whole batch, on however many ranks it was.
     batch : dict of str to array
@@ -201,8 +210,16 @@ def update(
     -------
     theta, moments
     """
-    mean = sums.gradient * (1.0 / sums.count)
-    return trainer.optimizer.update(theta, moments, mean, batch, xp=trainer.backend.xp)
+
+    def change(theta: Array, moments: dict[str, Array], gradient: Array) -> tuple[Array, dict[str, Array]]:
+        mean = gradient * (1.0 / sums.count)
+        return trainer.optimizer.update(theta, moments, mean, batch, xp=trainer.backend.xp)
+
+    if not isinstance(theta, tuple):
+        return change(theta, moments, sums.gradient)
+    pairs = zip(theta, sums.gradient, strict=True)
+    changed = [change(t, {k: m[i] for k, m in moments.items()}, g) for i, (t, g) in enumerate(pairs)]
+    return tuple(t for t, _ in changed), {k: tuple(m[k] for _, m in changed) for k in moments}
 
 
 def reduce_sums(sums: Sums, all_reduce: Callable[[Array], Array] | None, xp: Namespace) -> Sums:
