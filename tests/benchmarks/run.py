@@ -48,9 +48,10 @@ def images(quick):
     return xpnet.Dataset("made up", pixels[:n], labels[:n], pixels[n:], labels[n:])
 
 
-def our_epoch(data, batch, backend):
+def our_epoch(data, batch, backend, hidden=(100,)):
     """One training epoch of the mlp, metrics included, without the evaluation."""
-    network = xpnet.Network([xpnet.Dense(100), xpnet.ReLU(), xpnet.Dropout(0.2), xpnet.Dense(10)], (784,))
+    layers = [layer for units in hidden for layer in (xpnet.Dense(units), xpnet.ReLU(), xpnet.Dropout(0.2))]
+    network = xpnet.Network([*layers, xpnet.Dense(10)], (784,))
     opened = xpnet.get_backend(backend)
     trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), opened, "float32")
     plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))

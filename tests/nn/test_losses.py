@@ -21,6 +21,7 @@ def test_gradient_is_central_difference(loss, n, classes, seed):
     _, cache = loss.forward(y, targets, xp=np)
     numerical = numerical_gradient(lambda v: float(loss.forward(v, targets, xp=np)[0]), y)
     assert relative_error(loss.backward(cache, xp=np), numerical) < 1e-7
+    assert relative_error(loss.gradient(y, targets, xp=np), numerical) < 1e-7
 
 
 @pytest.mark.parametrize("smoothing", [0.0, 0.1])

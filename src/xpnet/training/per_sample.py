@@ -121,8 +121,7 @@ class BlockTrainer:
         ctx = trainer.context(training=True)
         noise = [sample.get(f"noise.{i + 1}") for i in range(len(params))]
         y, caches = self.tail.forward_layers(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
-        _, cache = trainer.loss.forward(y, sample["targets"], xp=xp)
-        dy = trainer.loss.backward(cache, xp=xp)
+        dy = trainer.loss.gradient(y, sample["targets"], xp=xp)
         gradients, d = self.tail.backward_layers(params, caches, dy, ctx, input_gradient=True)
         rate = sample["rate"]
         params = [{name: p[name] - rate * g[name] for name in p} for p, g in zip(params, gradients, strict=True)]
