@@ -1,4 +1,7 @@
-"""Sessions: `nox` runs all that a change must pass, `nox -s "tests(backend='torch')"` one of them."""
+"""Sessions: `nox` passes the tests and checks, `nox -s "tests(backend='torch')"` one of them, `nox -s docs` the site.
+
+A change must pass the first and the last: see `.ci/run`.
+"""
 
 import os
 from pathlib import Path
@@ -6,7 +9,7 @@ from pathlib import Path
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "mpi", "coverage", "examples", "docs"]
+nox.options.sessions = ["lint", "types", "tests", "mpi", "coverage", "examples"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
