@@ -2,6 +2,7 @@
 
     nox -s bench                 everything, on MNIST if XPNET_DATA_DIR names it, else on made-up images of its size
     nox -s bench -- --quick      in about two minutes
+    nox -s bench -- --backend cupy   one backend on its device, over sizes of batches: see `device.py`
 
 Prints a table, and with --output DIR writes it as JSON and as a picture. It never fails because a machine is slow.
 """
@@ -18,6 +19,7 @@ import time
 from datetime import date
 from pathlib import Path
 
+import device
 import numpy as np
 import peers
 
@@ -233,16 +235,38 @@ def draw(rows, where):
     plots.save(figure, where)
 
 
+def on_device(options, about, data, repeats):
+    backend = xpnet.get_backend(options.backend)
+    print(f"{backend.spec} {backend.version} on {backend.device_name}")
+    with thread_limit(options.threads), kept_memory():
+        rows = device.rows(data, backend.spec, repeats, our_epoch, take_turns)
+        product = device.large_product(backend)
+        kernels = device.launches(our_epoch(data, 1024, backend.spec), -(-len(data.train_images) // 1024))
+    least = device.overtakes(rows, backend.spec)
+    print(f"faster than NumPy from batches of {least} on; a large product does {product / 1e9:.0f} GFLOP/s")
+    print(f"kernels a step: {'not counted without a GPU' if kernels is None else f'{kernels:.1f}'}")
+    if options.output:
+        options.output.mkdir(parents=True, exist_ok=True)
+        about |= {"backend": backend.spec, "version": backend.version, "device": backend.device_name}
+        document = {"machine": about, "dataset": data.name, "rows": rows, "large_product": product, "kernels": kernels}
+        (options.output / "device.json").write_text(json.dumps(document, indent=2) + "\n")
+        device.draw(rows, backend.spec, options.output / "device.png")
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=None)
+    parser.add_argument("--backend", help="measure this one on its device, such as cupy or torch:cuda")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     about = machine() | {"threads": options.threads}
     print(json.dumps(about))
     data = images(options.quick)
     repeats = 3 if options.quick else 7
+    if options.backend:
+        on_device(options, about, data, repeats)
+        return
     # As `xpnet.fit` does; the others profit from it too.
     with thread_limit(options.threads), kept_memory():
         if options.threads:

@@ -118,3 +118,22 @@ def test_one_message_carries_all_sums(backend):
     assert backend.to_numpy(doubled.gradient).tolist() == [0.0, 2.0, 4.0, 6.0]
     assert [float(backend.to_numpy(v)) for v in doubled[1:]] == [4.0, 6.0, 10.0]
     assert reduce_sums(sums, None, backend.xp) is sums
+
+
+@pytest.mark.parametrize("optimizer", [Adam(0.01), SGD(0.1), SGD(0.1, momentum=0.9)], ids=str)
+def test_arrays_apart_take_the_steps_of_one_vector(backend, monkeypatch, optimizer):
+    trainer, progress, data, rows = setting(backend, optimizer=optimizer)
+    (part,) = split_batches({name: values[:20] for name, values in rows.items()}, 5)
+    part |= optimizer.scalars(np.arange(1, 5), np.full(4, optimizer.learning_rate))
+    ends = []
+    for apart in (False, True):
+        monkeypatch.setattr(type(backend), "arrays_apart", apart)
+        ends.append(trainer.run_epoch(progress, move_batches(trainer, part), data))
+    host = backend.to_numpy
+    one, other = ends
+    np.testing.assert_allclose(host(other.theta), host(one.theta), rtol=1e-12, atol=1e-14)
+    assert np.max(np.abs(host(one.theta) - host(progress.theta))) > 1e-3
+    assert other.moments.keys() == one.moments.keys()
+    for name, moment in one.moments.items():
+        np.testing.assert_allclose(host(other.moments[name]), host(moment), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(host(other.loss), host(one.loss), rtol=1e-12)
