@@ -125,4 +125,5 @@ class BlockTrainer:
         gradients, d = self.tail.backward_layers(params, caches, dy, ctx, input_gradient=True)
         rate = sample["rate"]
         params = [{name: p[name] - rate * g[name] for name in p} for p, g in zip(params, gradients, strict=True)]
-        return (z - sample["inner"] * d, params), xp.concat([d, y], axis=1)
+        z -= sample["inner"] * d  # In place: the block made it for itself.
+        return (z, params), xp.concat([d, y], axis=1)
