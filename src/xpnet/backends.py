@@ -115,8 +115,7 @@ class Backend:
     install: ClassVar[str] = "pip install numpy"
 
     arrays_apart: ClassVar[bool] = False
-    """Whether a scan is faster on a network's arrays of parameters than on one vector of them all, from which it takes
-    fewer operations to update them."""
+    """Whether a scan is faster on each of a network's arrays of parameters than on one vector that holds them all."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
