@@ -11,12 +11,11 @@ import argparse
 import itertools
 import json
 import statistics
-import time
 import tracemalloc
 from pathlib import Path
 
 import numpy as np
-from run import machine, our_epoch
+from run import machine, our_epoch, take_turns
 
 import xpnet
 from xpnet.backends import kept_memory
@@ -55,12 +54,7 @@ def work(batch, width, samples, depth):
 def measure(batch, width, samples, depth, repeats=5):
     """Return the median seconds of an epoch, and the most bytes that it holds beside what was there before it."""
     epoch = our_epoch(data_of(samples), batch, "numpy", (width,) * depth)
-    epoch()
-    seconds = []
-    for _ in range(repeats):
-        start = time.perf_counter()
-        epoch()
-        seconds.append(time.perf_counter() - start)
+    (seconds,) = take_turns([epoch], repeats)
     tracemalloc.start()
     epoch()
     peak = tracemalloc.get_traced_memory()[1]

@@ -240,7 +240,7 @@ def on_device(options, about, data, repeats):
     print(f"{backend.spec} {backend.version} on {backend.device_name}")
     with thread_limit(options.threads), kept_memory():
         rows = device.rows(data, backend.spec, repeats, our_epoch, take_turns)
-        product = device.large_product(backend)
+        product = device.large_product(backend, take_turns)
         kernels = device.launches(our_epoch(data, 1024, backend.spec), -(-len(data.train_images) // 1024))
     least = device.overtakes(rows, backend.spec)
     print(f"faster than NumPy from batches of {least} on; a large product does {product / 1e9:.0f} GFLOP/s")
