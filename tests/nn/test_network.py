@@ -67,16 +67,16 @@ def test_forward_equals_torch(torch):
             theirs[i].weight.copy_(torch.tensor(params[i]["weight"].T))
             theirs[i].bias.copy_(torch.tensor(params[i]["bias"]))
     x = np.random.default_rng(1).normal(size=(6, 4))
-    y, caches = network.forward(theta, state, x, Context(np, training=True))
+    y, caches = network.forward(params, state, x, Context(np, training=True))
     torch.nn.functional.cross_entropy(
         theirs(torch.tensor(x)), torch.tensor([0, 1, 2, 0, 1, 2]), reduction="sum"
     ).backward()
     np.testing.assert_allclose(y, theirs(torch.tensor(x)).detach().numpy(), rtol=1e-12)
     loss = SoftmaxCrossEntropy()
     _, cache = loss.forward(y, loss.targets(np.arange(6) % 3, 3), xp=np)
-    gradient, dx = network.backward(theta, caches, loss.backward(cache, xp=np), Context(np, training=True))
+    gradients, dx = network.backward(params, caches, loss.backward(cache, xp=np), Context(np, training=True))
     assert dx is None
-    for i, grads in enumerate(network.unflatten(gradient, np)):
+    for i, grads in enumerate(gradients):
         if grads:
             np.testing.assert_allclose(grads["weight"], theirs[i].weight.grad.numpy().T, rtol=1e-9, atol=1e-12)
             np.testing.assert_allclose(grads["bias"], theirs[i].bias.grad.numpy(), rtol=1e-9, atol=1e-12)

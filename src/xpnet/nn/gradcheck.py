@@ -122,14 +122,14 @@ def check_gradients(
         noises = [None if z is None else opened.asarray(z) for z in noise]
 
         def value_and_caches(vector: NDArray[np.float64]) -> tuple[Any, Any, Any, list[Any]]:
-            parameters = opened.asarray(vector, "float64")
-            y, caches = network.forward(parameters, states, x, ctx, noises)
+            params = network.unflatten(opened.asarray(vector, "float64"), xp)
+            y, caches = network.forward(params, states, x, ctx, noises)
             value, cache = loss.forward(y, targets, xp=xp)
-            return value, parameters, cache, caches
+            return value, params, cache, caches
 
-        _, parameters, cache, caches = value_and_caches(theta)
-        gradient, _ = network.backward(parameters, caches, loss.backward(cache, xp=xp), ctx)
-        analytic = opened.to_numpy(gradient)
+        _, params, cache, caches = value_and_caches(theta)
+        gradients, _ = network.backward(params, caches, loss.backward(cache, xp=xp), ctx)
+        analytic = opened.to_numpy(network.flatten(gradients, xp))
         numerical = numerical_gradient(lambda v: float(value_and_caches(v)[0]), theta)
     # A gradient may be zero in truth, as that of a bias before batch normalization: rounding is no error there.
     least = 1e-3 * float(np.max(np.abs(analytic), initial=0.0))

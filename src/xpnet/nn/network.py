@@ -235,13 +235,10 @@ class Network:
             params[slot.layer][slot.name] = array
         return params
 
-    def flatten(self, params: Sequence[Params], xp: Namespace) -> Array:
-        """Return the arrays of all layers as one vector, in the order of ``theta``."""
-        return self.join(self.arrays_of(params), xp)
-
-    def arrays_of(self, params: Sequence[Params]) -> tuple[Array, ...]:
-        """Return the arrays of all layers in the order of ``theta``."""
-        return tuple(params[slot.layer][slot.name] for slot in self.slots)
+    def flatten(self, params: Sequence[Params], xp: Namespace, *, apart: bool = False) -> Array | tuple[Array, ...]:
+        """Undo `unflatten`: return one vector, or its arrays ``apart``."""
+        arrays = tuple(params[slot.layer][slot.name] for slot in self.slots)
+        return arrays if apart else self.join(arrays, xp)
 
     # Forwards and backwards ---------------------------------------------------------------------------------------
 
@@ -280,7 +277,7 @@ class Network:
 
     def forward(
         self,
-        theta: Array | tuple[Array, ...],
+        params: Sequence[Params],
         state: Sequence[State],
         x: Array,
         ctx: Context,
@@ -290,8 +287,8 @@ class Network:
 
         Parameters
         ----------
-        theta : array, shape (size,), or tuple of arrays
-            The parameters: one vector, or its arrays apart, as `split` returns them.
+        params : sequence of dict of str to array
+            The parameters of each layer, from `unflatten`.
         state : sequence of dict
             The state of each layer.
         x : array
@@ -309,37 +306,26 @@ class Network:
             What `backward` needs of each layer.
         """
         drawn = noise or [None] * len(self.layers)
-        return self.forward_layers(self.unflatten(theta, ctx.xp), state, x, ctx, drawn)
-
-    def forward_layers(
-        self,
-        params: Sequence[Params],
-        state: Sequence[State],
-        x: Array,
-        ctx: Context,
-        noise: Sequence[Array | None],
-    ) -> tuple[Array, list[Any]]:
-        """Do what `forward` does, given the parameters of each layer."""
         caches = []
-        for layer, p, s, z in zip(self.layers, params, state, noise, strict=True):
+        for layer, p, s, z in zip(self.layers, params, state, drawn, strict=True):
             x, cache = layer.forward(p, x, ctx, state=s, noise=z)
             caches.append(cache)
         return x, caches
 
     def backward(
         self,
-        theta: Array | tuple[Array, ...],
+        params: Sequence[Params],
         caches: Sequence[Any],
         dy: Array,
         ctx: Context,
         *,
         input_gradient: bool = False,
-    ) -> tuple[Array | tuple[Array, ...], Array | None]:
+    ) -> tuple[list[Params], Array | None]:
         """Pass the gradient of the output back through all layers: the chain rule, last layer first.
 
         Parameters
         ----------
-        theta : array, shape (size,), or tuple of arrays
+        params : sequence of dict of str to array
             The parameters, as for `forward`.
         caches : sequence
             From `forward`.
@@ -352,26 +338,11 @@ class Network:
 
         Returns
         -------
-        gradient : array, shape (size,), or tuple of arrays
-            The gradient of ``theta``, in its form, summed over the batch.
+        gradients : list of dict of str to array
+            The gradients of the parameters of each layer, summed over the batch.
         dx : array or None
             The gradient of the input.
         """
-        params = self.unflatten(theta, ctx.xp)
-        gradients, dx = self.backward_layers(params, caches, dy, ctx, input_gradient=input_gradient)
-        arrays = self.arrays_of(gradients)
-        return (arrays if isinstance(theta, tuple) else self.join(arrays, ctx.xp)), dx
-
-    def backward_layers(
-        self,
-        params: Sequence[Params],
-        caches: Sequence[Any],
-        dy: Array,
-        ctx: Context,
-        *,
-        input_gradient: bool = False,
-    ) -> tuple[list[Params], Array | None]:
-        """Do what `backward` does, given the parameters of each layer, and return the gradients of each."""
         gradients: list[Params] = [{} for _ in self.layers]
         last = 0 if input_gradient else self.first_learner
         for i in range(len(self.layers) - 1, last - 1, -1):
@@ -487,7 +458,8 @@ class Network:
         dtype = getattr(xp, self.bound().dtype)
 
         def outputs(theta: Array, state: list[State], images: Array) -> Array:
-            return self.forward(theta, state, self.prepare(images, dtype, xp), Context(xp))[0]
+            params = self.unflatten(theta, xp)
+            return self.forward(params, state, self.prepare(images, dtype, xp), Context(xp))[0]
 
         return backend.compile(outputs)
 

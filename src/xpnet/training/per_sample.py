@@ -120,9 +120,9 @@ class BlockTrainer:
         trainer, xp = self.trainer, self.trainer.backend.xp
         ctx = trainer.context(training=True)
         noise = [sample.get(f"noise.{i + 1}") for i in range(len(params))]
-        y, caches = self.tail.forward_layers(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
+        y, caches = self.tail.forward(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
         dy = trainer.loss.gradient(y, sample["targets"], xp=xp)
-        gradients, d = self.tail.backward_layers(params, caches, dy, ctx, input_gradient=True)
+        gradients, d = self.tail.backward(params, caches, dy, ctx, input_gradient=True)
         rate = sample["rate"]
         params = [{name: p[name] - rate * g[name] for name in p} for p, g in zip(params, gradients, strict=True)]
         z -= sample["inner"] * d  # In place: the block made it for itself.

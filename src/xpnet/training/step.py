@@ -139,10 +139,11 @@ class Trainer:
         """Sum the loss and the right answers over batches of samples, shape (batches, n), without training."""
         xp = self.backend.xp
         ctx = self.context(training=False)
+        params = self.network.unflatten(theta, xp)
 
         def add(totals: tuple[Array, Array], batch: Batch) -> tuple[tuple[Array, Array], None]:
             x, labels, targets = take_batch(self, batch["index"], data)
-            y, _ = self.network.forward(theta, state, x, ctx)
+            y, _ = self.network.forward(params, state, x, ctx)
             loss, _ = self.loss.forward(y, targets, xp=xp)
             return (totals[0] + loss, totals[1] + count_correct(y, labels, xp)), None
 
@@ -177,15 +178,16 @@ def gradients(
     state : list of dict
         The layers' state after it.
     """
-    ctx = trainer.context(training=True)
+    network, xp, ctx = trainer.network, trainer.backend.xp, trainer.context(training=True)
     x, labels, targets = take_batch(trainer, batch["index"], data)
-    noise = [batch.get(f"noise.{i}") for i in range(len(trainer.network.layers))]
-    y, caches = trainer.network.forward(theta, state, x, ctx, noise)
-    loss, cache = trainer.loss.forward(y, targets, xp=ctx.xp)
-    dy = trainer.loss.backward(cache, xp=ctx.xp)
-    gradient, _ = trainer.network.backward(theta, caches, dy, ctx)
-    sums = Sums(gradient, loss, count_correct(y, labels, ctx.xp), float(labels.shape[0]))
-    return sums, trainer.network.next_state(state, caches, ctx)
+    params = network.unflatten(theta, xp)
+    noise = [batch.get(f"noise.{i}") for i in range(len(params))]
+    y, caches = network.forward(params, state, x, ctx, noise)
+    loss, cache = trainer.loss.forward(y, targets, xp=xp)
+    by_layer, _ = network.backward(params, caches, trainer.loss.backward(cache, xp=xp), ctx)
+    gradient = network.flatten(by_layer, xp, apart=isinstance(theta, tuple))
+    sums = Sums(gradient, loss, count_correct(y, labels, xp), float(labels.shape[0]))
+    return sums, network.next_state(state, caches, ctx)
 
 
 def update(
