@@ -9,6 +9,9 @@ import pytest
 
 import xpnet
 
+# What tests share asserts as they do, and should say as much when it fails.
+pytest.register_assert_rewrite("runs")
+
 # Programs with libraries of their own to import, not tests: doctest would import them.
 collect_ignore = ["benchmarks", "fuzz"]
 

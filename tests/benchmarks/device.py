@@ -8,22 +8,46 @@ arithmetic a second against that of one large product on the same backend, and t
 """
 
 import importlib.util
+import json
 import statistics
 
 import numpy as np
 import peers
+from measuring import our_epoch, take_turns
+
+import xpnet
+from xpnet.backends import kept_memory, thread_limit
 
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 WEIGHTS = (784 * 100, 100 * 10)
 
 
-def rows(data, spec, repeats, our_epoch, take_turns):
+def measure(spec, threads, about, data, repeats, where):
+    """Measure and print what the top of this file tells of, and write it to the folder ``where`` if there is one."""
+    backend = xpnet.get_backend(spec)
+    print(f"{backend.spec} {backend.version} on {backend.device_name}")
+    with thread_limit(threads), kept_memory():
+        found = rows(data, backend.spec, repeats)
+        product = large_product(backend)
+        kernels = launches(our_epoch(data, 1024, backend.spec), -(-len(data.train_images) // 1024))
+    least = overtakes(found, backend.spec)
+    print(f"faster than NumPy from batches of {least} on; a large product does {product / 1e9:.0f} GFLOP/s")
+    print(f"kernels a step: {'not counted without a GPU' if kernels is None else f'{kernels:.1f}'}")
+    if where:
+        where.mkdir(parents=True, exist_ok=True)
+        about = about | {"backend": backend.spec, "version": backend.version, "device": backend.device_name}
+        document = {"machine": about, "dataset": data.name, "rows": found, "large_product": product, "kernels": kernels}
+        (where / "device.json").write_text(json.dumps(document, indent=2) + "\n")
+        draw(found, backend.spec, where / "device.png")
+
+
+def rows(data, spec, repeats):
     """Return a row for each size of batch, and print it."""
     found = []
     for batch in BATCHES:
         if batch > len(data.train_images):
             break
-        functions = contestants(data, spec, batch, our_epoch)
+        functions = contestants(data, spec, batch)
         times = take_turns(list(functions.values()), repeats)
         medians = {name: statistics.median(seconds) for name, seconds in zip(functions, times, strict=True)}
         rate = arithmetic(len(data.train_images)) / medians[f"xpnet on {spec}"]
@@ -36,7 +60,7 @@ def rows(data, spec, repeats, our_epoch, take_turns):
     return found
 
 
-def contestants(data, spec, batch, our_epoch):
+def contestants(data, spec, batch):
     """Return what runs an epoch in each library that is here, by name."""
     functions = {f"xpnet on {spec}": our_epoch(data, batch, spec)}
     if spec != "numpy":
@@ -69,7 +93,7 @@ def overtakes(found, spec):
     return least
 
 
-def large_product(backend, take_turns, n=4096, repeats=7):
+def large_product(backend, n=4096, repeats=7):
     """Return the operations a second of one product of two square matrices in float32."""
     rng = np.random.default_rng(0)
     with backend.session("float32"):

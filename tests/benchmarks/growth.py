@@ -14,10 +14,8 @@ import statistics
 import tracemalloc
 from pathlib import Path
 
-import numpy as np
-from run import machine, our_epoch, take_turns
+from measuring import machine, made_up, our_epoch, take_turns
 
-import xpnet
 from xpnet.backends import kept_memory
 
 VARIED = {
@@ -37,13 +35,6 @@ UPDATE = 12
 """Multiplications and additions of an Adam step for each parameter, about."""
 
 
-def data_of(samples):
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (samples, 784), dtype=np.uint8)
-    labels = rng.integers(0, 10, samples)
-    return xpnet.Dataset("made up", images, labels, images[:10], labels[:10])
-
-
 def work(batch, width, samples, depth):
     """Count the multiplications of an epoch: three products a layer, but two in the first; and the updates."""
     sizes = [784, *[width] * depth, 10]
@@ -53,7 +44,7 @@ def work(batch, width, samples, depth):
 
 def measure(batch, width, samples, depth, repeats=5):
     """Return the median seconds of an epoch, and the most bytes that it holds beside what was there before it."""
-    epoch = our_epoch(data_of(samples), batch, "numpy", (width,) * depth)
+    epoch = our_epoch(made_up(samples), batch, "numpy", (width,) * depth)
     (seconds,) = take_turns([epoch], repeats)
     tracemalloc.start()
     epoch()

@@ -9,66 +9,26 @@ Prints a table, and with --output DIR writes it as JSON and as a picture. It nev
 
 import argparse
 import json
-import os
-import platform
 import resource
 import statistics
 import subprocess
 import sys
-import time
-from datetime import date
 from pathlib import Path
 
 import device
 import numpy as np
 import peers
+from measuring import images, machine, our_epoch, take_turns
 
 import xpnet
-from xpnet.backends import installed_version, kept_memory, thread_limit
-from xpnet.training.loop import Loop, Plan
+from xpnet.backends import kept_memory, thread_limit
 from xpnet.training.step import Trainer, device_data
-from xpnet.training.stopping import EarlyStopping
 
 LENET = [
     *[xpnet.Conv2D(8, 5), xpnet.MaxPool2D(2), xpnet.ReLU()],
     *[xpnet.Conv2D(16, 5), xpnet.MaxPool2D(2), xpnet.ReLU()],
     *[xpnet.Flatten(), xpnet.Dense(64), xpnet.ReLU(), xpnet.Dense(10)],
 ]
-
-
-def images(quick):
-    """MNIST, or random images of its size and sparsity."""
-    folder = os.environ.get("XPNET_DATA_DIR")
-    if folder:
-        data = xpnet.load_dataset("mnist", data_dir=folder)
-        return data.first(12_000) if quick else data
-    rng = np.random.default_rng(0)
-    n = 12_000 if quick else 60_000
-    pixels = rng.integers(0, 256, (n + 10_000, 28, 28)) * (rng.random((n + 10_000, 28, 28)) < 0.2)
-    labels = rng.integers(0, 10, n + 10_000)
-    pixels = pixels.astype(np.uint8)
-    return xpnet.Dataset("made up", pixels[:n], labels[:n], pixels[n:], labels[n:])
-
-
-def our_epoch(data, batch, backend, hidden=(100,)):
-    """One training epoch of the mlp, metrics included, without the evaluation."""
-    layers = [layer for units in hidden for layer in (xpnet.Dense(units), xpnet.ReLU(), xpnet.Dropout(0.2))]
-    network = xpnet.Network([*layers, xpnet.Dense(10)], (784,))
-    opened = xpnet.get_backend(backend)
-    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), opened, "float32")
-    plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))
-    with opened.session("float32"):
-        loop = Loop(trainer, plan, data)
-        box = [(loop.start().progress, 0)]
-
-    def epoch():
-        with opened.session("float32"):
-            progress, number = box[0]
-            progress = loop.train(progress, number)
-            opened.to_numpy(progress.loss)
-            box[0] = progress, number + 1
-
-    return epoch
 
 
 def our_step(layers, data, batch):
@@ -90,17 +50,6 @@ def our_step(layers, data, batch):
         box[0] = trainer.step(box[0], inputs, held)
 
     return step
-
-
-def take_turns(functions, repeats):
-    """Time functions in turn; return the seconds of each, without the first round."""
-    times = [[] for _ in functions]
-    for _ in range(repeats + 1):
-        for function, seconds in zip(functions, times, strict=True):
-            start = time.perf_counter()
-            function()
-            seconds.append(time.perf_counter() - start)
-    return [seconds[1:] for seconds in times]
 
 
 def row(work, names, functions, repeats, target=None):
@@ -200,20 +149,6 @@ def import_row(repeats):
     return more
 
 
-def machine():
-    model = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").exists():
-        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
-        model = names[0].partition(":")[2].strip() if names else model
-    return {
-        "date": date.today().isoformat(),
-        "processor": model,
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-        "versions": {name: installed_version([name]) for name in ("numpy", "torch", "jax", "scikit-learn")},
-    }
-
-
 def draw(rows, where):
     from matplotlib.figure import Figure
 
@@ -235,24 +170,6 @@ def draw(rows, where):
     plots.save(figure, where)
 
 
-def on_device(options, about, data, repeats):
-    backend = xpnet.get_backend(options.backend)
-    print(f"{backend.spec} {backend.version} on {backend.device_name}")
-    with thread_limit(options.threads), kept_memory():
-        rows = device.rows(data, backend.spec, repeats, our_epoch, take_turns)
-        product = device.large_product(backend, take_turns)
-        kernels = device.launches(our_epoch(data, 1024, backend.spec), -(-len(data.train_images) // 1024))
-    least = device.overtakes(rows, backend.spec)
-    print(f"faster than NumPy from batches of {least} on; a large product does {product / 1e9:.0f} GFLOP/s")
-    print(f"kernels a step: {'not counted without a GPU' if kernels is None else f'{kernels:.1f}'}")
-    if options.output:
-        options.output.mkdir(parents=True, exist_ok=True)
-        about |= {"backend": backend.spec, "version": backend.version, "device": backend.device_name}
-        document = {"machine": about, "dataset": data.name, "rows": rows, "large_product": product, "kernels": kernels}
-        (options.output / "device.json").write_text(json.dumps(document, indent=2) + "\n")
-        device.draw(rows, backend.spec, options.output / "device.png")
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
@@ -265,7 +182,7 @@ def main():
     data = images(options.quick)
     repeats = 3 if options.quick else 7
     if options.backend:
-        on_device(options, about, data, repeats)
+        device.measure(options.backend, options.threads, about, data, repeats, options.output)
         return
     # As `xpnet.fit` does; the others profit from it too.
     with thread_limit(options.threads), kept_memory():

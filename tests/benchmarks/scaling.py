@@ -26,7 +26,7 @@ import time
 from pathlib import Path
 
 import numpy as np
-from run import machine
+from measuring import machine, made_up
 
 import xpnet
 from xpnet.backends import installed_version, kept_memory
@@ -65,11 +65,7 @@ class TimedRanks(MPIRanks):
 
 def steps(ranks, layers, batch, seconds=0.3):
     """Time training steps: the slowest rank, in the epoch in which it was fastest, in seconds a step."""
-    n = max(2 * batch, 1024)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (n, 784)).astype(np.uint8)
-    labels = rng.integers(0, 10, n)
-    data = xpnet.Dataset("made up", images, labels, images[:10], labels[:10])
+    data = made_up(max(2 * batch, 1024))
     numpy = ranks.open_backend("numpy")
     network = xpnet.Network(layers, (784,))
     trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), numpy, "float32", ranks.all_reduce(numpy))

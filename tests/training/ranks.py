@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+from runs import rows
 
 import xpnet
 from xpnet.training import recipes
@@ -16,8 +17,7 @@ from xpnet.training import recipes
 
 def save(run, path):
     np.savez(path, **run.network.named_arrays())
-    rows = [{k: v for k, v in row.items() if k != "seconds"} for row in run.history.to_dicts()]
-    path.with_suffix(".json").write_text(json.dumps(rows))
+    path.with_suffix(".json").write_text(json.dumps(rows(run.history)))
 
 
 def rank():

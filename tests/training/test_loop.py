@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from runs import Stop, assert_same, stop_after
 
 import xpnet
 from xpnet import SGD, Adam, Cosine, Dense, Dropout, Network, ReLU, fit, train
@@ -22,27 +23,6 @@ QUIET = {"progress": False}
 
 def arrays(run):
     return run.network.named_arrays()
-
-
-def assert_same(a, b):
-    ours, theirs = arrays(a), arrays(b)
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    strip = [[{k: v for k, v in row.items() if k != "seconds"} for row in r.history.to_dicts()] for r in (a, b)]
-    assert strip[0] == strip[1]
-
-
-class Stop(Exception):
-    """Raised by a callback in place of an accident."""
-
-
-def stop_after(epoch):
-    def callback(record):
-        if record.epoch == epoch:
-            raise Stop
-
-    return callback
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

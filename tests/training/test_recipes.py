@@ -1,17 +1,11 @@
 """The recipes: the tutorial's own numbers, agreement between backends, and floors of accuracy."""
 
-import importlib.util
-from pathlib import Path
-
+import notebook
 import numpy as np
 import pytest
 
 import xpnet
 from xpnet.training.recipes import RECIPES
-
-spec = importlib.util.spec_from_file_location("notebook", Path(__file__).with_name("notebook.py"))
-notebook = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(notebook)
 
 
 def rows_of(run, data):

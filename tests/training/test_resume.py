@@ -10,6 +10,7 @@ import textwrap
 
 import numpy as np
 import pytest
+from runs import Stop, assert_same, rows, stop_after
 
 import xpnet
 import xpnet.plots
@@ -51,30 +52,6 @@ def _no_pictures(monkeypatch):
     """Leave out what takes most of the time of such small runs, and is tested elsewhere."""
     for name in ("training_curves", "confusion_matrix", "mistakes", "save"):
         monkeypatch.setattr(xpnet.plots, name, lambda *arguments, **settings: None)
-
-
-class Stop(Exception):
-    """Raised by a callback in place of an accident."""
-
-
-def stop_after(epoch):
-    def callback(record):
-        if record.epoch == epoch:
-            raise Stop
-
-    return callback
-
-
-def assert_same(a, b):
-    ours, theirs = a.network.named_arrays(), b.network.named_arrays()
-    assert ours.keys() == theirs.keys()
-    for name in ours:
-        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
-    assert rows(a.history) == rows(b.history)
-
-
-def rows(history):
-    return [{name: value for name, value in row.items() if name != "seconds"} for row in history.to_dicts()]
 
 
 def contents(folder):

@@ -1,0 +1,79 @@
+"""What the measurements here share: images, an epoch of ours, taking turns, and what machine this is."""
+
+import os
+import platform
+import time
+from datetime import date
+from pathlib import Path
+
+import numpy as np
+
+import xpnet
+from xpnet.backends import installed_version
+from xpnet.training.loop import Loop, Plan
+from xpnet.training.step import Trainer
+from xpnet.training.stopping import EarlyStopping
+
+
+def images(quick):
+    """MNIST, or made-up images of its size."""
+    folder = os.environ.get("XPNET_DATA_DIR")
+    if folder:
+        data = xpnet.load_dataset("mnist", data_dir=folder)
+        return data.first(12_000) if quick else data
+    return made_up(12_000 if quick else 60_000, 10_000)
+
+
+def made_up(train, test=10):
+    """Random images of MNIST's shape and sparsity."""
+    rng = np.random.default_rng(0)
+    n = train + test
+    pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) * (rng.random((n, 28, 28)) < 0.2)
+    labels = rng.integers(0, 10, n)
+    return xpnet.Dataset("made up", pixels[:train], labels[:train], pixels[train:], labels[train:])
+
+
+def our_epoch(data, batch, backend, hidden=(100,)):
+    """One training epoch of the mlp, metrics included, without the evaluation."""
+    layers = [layer for units in hidden for layer in (xpnet.Dense(units), xpnet.ReLU(), xpnet.Dropout(0.2))]
+    network = xpnet.Network([*layers, xpnet.Dense(10)], (784,))
+    opened = xpnet.get_backend(backend)
+    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), opened, "float32")
+    plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))
+    with opened.session("float32"):
+        loop = Loop(trainer, plan, data)
+        box = [(loop.start().progress, 0)]
+
+    def epoch():
+        with opened.session("float32"):
+            progress, number = box[0]
+            progress = loop.train(progress, number)
+            opened.to_numpy(progress.loss)
+            box[0] = progress, number + 1
+
+    return epoch
+
+
+def take_turns(functions, repeats):
+    """Time functions in turn; return the seconds of each, without the first round."""
+    times = [[] for _ in functions]
+    for _ in range(repeats + 1):
+        for function, seconds in zip(functions, times, strict=True):
+            start = time.perf_counter()
+            function()
+            seconds.append(time.perf_counter() - start)
+    return [seconds[1:] for seconds in times]
+
+
+def machine():
+    model = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").exists():
+        names = [line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name")]
+        model = names[0].partition(":")[2].strip() if names else model
+    return {
+        "date": date.today().isoformat(),
+        "processor": model,
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+        "versions": {name: installed_version([name]) for name in ("numpy", "torch", "jax", "scikit-learn")},
+    }

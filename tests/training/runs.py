@@ -1,0 +1,28 @@
+"""What tests of whole runs share: a run that stops by accident, and whether two runs are the same."""
+
+import numpy as np
+
+
+class Stop(Exception):
+    """Raised by a callback in place of an accident."""
+
+
+def stop_after(epoch):
+    def callback(record):
+        if record.epoch == epoch:
+            raise Stop
+
+    return callback
+
+
+def assert_same(a, b):
+    ours, theirs = a.network.named_arrays(), b.network.named_arrays()
+    assert ours.keys() == theirs.keys()
+    for name in ours:
+        np.testing.assert_array_equal(ours[name], theirs[name], err_msg=name)
+    assert rows(a.history) == rows(b.history)
+
+
+def rows(history):
+    """Return all of a history that the same seed repeats: not the time."""
+    return [{name: value for name, value in row.items() if name != "seconds"} for row in history.to_dicts()]
