@@ -169,7 +169,7 @@ def test_the_lowerings_are_those_that_backends_choose_between():
 def test_weights_start_by_the_fans_of_a_filter():
     seen = []
 
-    class Recorded:
+    class Recorded(xpnet.Initializer):
         def __call__(self, rng, shape, fan_in, fan_out):
             seen.append((shape, fan_in, fan_out))
             return np.zeros(shape)

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import tracemalloc
+from dataclasses import dataclass
 
 import numpy as np
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import xpnet
-from xpnet import BatchNorm, CheckpointError, Conv2D, Dense, Dropout, Flatten, HeUniform, Network, ReLU, Uniform
+from xpnet import BatchNorm, CheckpointError, Conv2D, Dense, Dropout, Flatten, HeUniform, Network, ReLU
 from xpnet.training.checkpoint import load_arrays, save_arrays
 from xpnet.training.run import CONFIG, HISTORY, MODEL, load_config, load_history
 
@@ -94,24 +95,22 @@ def test_pictures_and_the_history_are_not_needed(folder):
         load_history(folder)
 
 
-def test_an_initializer_of_ones_own_may_draw_as_it_likes(tmp_path, digits, monkeypatch):
-    """Loading asks for shapes only, but by way of the initializer."""
-    from dataclasses import dataclass
-
-    from xpnet.nn import network
+def test_an_initializer_of_ones_own_may_draw_as_it_likes(tmp_path, digits):
+    """Loading finds it by its name and with its fields; it asks for shapes only, but by way of the initializer."""
 
     @dataclass(frozen=True)
-    class Normal(Uniform):
-        def __call__(self, rng, shape, fan_in, fan_out):
-            return self.bound * rng.standard_normal(shape)
+    class Gaussian(xpnet.Initializer):
+        deviation: float = 1.0
 
-    net = Network([Dense(10, init_weight=Normal(0.02))], (64,))
+        def __call__(self, rng, shape, fan_in, fan_out):
+            return self.deviation * rng.standard_normal(shape)
+
+    net = Network([Dense(10, init_weight=Gaussian(0.02))], (64,))
     run = xpnet.fit(net, digits.first(30), epochs=1, progress=False)
     run.save(tmp_path)
-    monkeypatch.setattr(network, "initializers", lambda: (Normal,))
-    np.testing.assert_array_equal(
-        xpnet.load(tmp_path).logits(digits.test_images), run.network.logits(digits.test_images)
-    )
+    again = xpnet.load(tmp_path)
+    assert again.layers == net.layers
+    np.testing.assert_array_equal(again.logits(digits.test_images), run.network.logits(digits.test_images))
 
 
 # What is damaged is refused -----------------------------------------------------------------------------------------
@@ -235,9 +234,9 @@ def test_weights_that_do_not_say_whose_they_are_are_refused(folder):
         (lambda n: n.update(input_shape=[10**9], layers=[n["layers"][1]]), "samples of (1000000000,)"),
         (lambda n: n["layers"][5].update(units=-1), "units=-1"),
         (lambda n: n["layers"][5].update(units="10"), "units='10'"),
-        (lambda n: n["layers"][5].update(init_weight={"class": "ReLU"}), "not callable"),
+        (lambda n: n["layers"][5].update(init_weight={"class": "ReLU"}), "init_weight=ReLU"),
         (lambda n: n["layers"][5].update(init_weight={"class": "Nonsense"}), "'Nonsense' is not a known"),
-        (lambda n: n["layers"][5].update(init_weight=None), "not callable"),
+        (lambda n: n["layers"][5].update(init_weight=None), "init_weight=None"),
         (lambda n: n["layers"][5].update(nonsense=1), "nonsense"),
         (lambda n: n["layers"][2].update({"class": "Nonsense"}), "'Nonsense' is not a known Layer"),
         (lambda n: n["layers"][2].update({"class": ["ReLU"]}), "unhashable"),

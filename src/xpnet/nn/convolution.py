@@ -34,6 +34,7 @@ from xpnet.nn.layers import (
     Random,
     Shape,
     State,
+    require_initializer,
     require_size,
 )
 
@@ -305,6 +306,7 @@ class Conv2D(Layer):
                 raise ValueError("padding='same': needs a stride of 1 and an odd kernel_size")
         else:
             as_pair("padding", self.padding, least=0)
+        require_initializer("init_weight", self.init_weight)
 
     @property
     def geometry(self) -> tuple[Pair, Pair, Pair]:

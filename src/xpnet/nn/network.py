@@ -7,7 +7,6 @@ goes in as an argument like everything else; a network that `xpnet.fit` returns 
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 import math
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends import Backend, backend_of
 from xpnet.nn import losses
+from xpnet.nn.description import describe, from_config, to_config
 from xpnet.nn.layers import (
     Array,
     Context,
@@ -532,62 +532,6 @@ class Network:
         """
         layers = [from_config(layer, Layer) for layer in config["layers"]]
         return cls(layers, tuple(config["input_shape"]), config["pixel_max"])
-
-
-def to_config(part: Any) -> Any:
-    """Describe a dataclass (a layer, a loss, ...) by its class and fields, in what JSON can hold."""
-    if not dataclasses.is_dataclass(part) or isinstance(part, type):
-        return list(part) if isinstance(part, tuple) else part
-    fields = {f.name: to_config(getattr(part, f.name)) for f in dataclasses.fields(part)}
-    return {"class": type(part).__name__, **fields}
-
-
-def from_config(config: dict[str, Any], base: type) -> Any:
-    """Build what `to_config` described: an instance of a subclass of ``base``."""
-    known: dict[str, type] = {cls.__name__: cls for cls in [*_subclasses(base), *initializers()]}
-    name = config.get("class")
-    if name not in known:
-        raise ValueError(f"{name!r} is not a known {base.__name__}: import the module that defines it first")
-    fields = {
-        key: from_config(value, base) if isinstance(value, dict) else _tuple_if_list(value)
-        for key, value in config.items()
-        if key != "class"
-    }
-    return known[name](**fields)
-
-
-def initializers() -> tuple[type, ...]:
-    """Return the classes that a layer's description may name."""
-    from xpnet.nn import layers
-
-    return (layers.Uniform, layers.GlorotUniform, layers.HeUniform)
-
-
-def describe(part: Any) -> str:
-    """Write a layer the way it would be typed, leaving out what is at its default."""
-    given = []
-    for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        required = field.default is field.default_factory is dataclasses.MISSING
-        default = field.default
-        if field.default_factory is not dataclasses.MISSING:
-            default = field.default_factory()
-        if required:
-            given.append(repr(value))
-        elif value != default:
-            given.append(f"{field.name}={describe(value) if dataclasses.is_dataclass(value) else repr(value)}")
-    return f"{type(part).__name__}({', '.join(given)})"
-
-
-def _subclasses(base: type) -> Iterator[type]:
-    cls: type
-    for cls in base.__subclasses__():
-        yield cls
-        yield from _subclasses(cls)
-
-
-def _tuple_if_list(value: Any) -> Any:
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _sample_shape(shape: Any) -> Shape:

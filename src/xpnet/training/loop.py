@@ -22,9 +22,10 @@ from numpy.typing import NDArray
 from xpnet.backends import Backend, check_dtype, kept_memory, thread_limit
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
+from xpnet.nn.description import to_config
 from xpnet.nn.layers import require_size
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
-from xpnet.nn.network import Network, to_config
+from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.training import per_sample, report
