@@ -199,7 +199,7 @@ def test_threads_are_limited_for_a_while(monkeypatch):
     monkeypatch.setenv("XPNET_THREADS", "1")
     with thread_limit(None):
         assert threads() <= {1}
-    for bad in (0, -1, "many"):
+    for bad in (0, -1, 1.5, "many", "1.5"):
         with pytest.raises(ValueError, match=f"threads={bad!r}"), thread_limit(bad):
             pass
 

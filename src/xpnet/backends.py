@@ -17,6 +17,7 @@ import contextlib
 import ctypes
 import importlib
 import importlib.util
+import operator
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
@@ -678,8 +679,8 @@ def thread_limit(threads: int | None) -> Iterator[None]:
         yield
         return
     try:
-        count = int(given)
-    except ValueError:
+        count = int(given) if isinstance(given, str) else operator.index(given)
+    except (TypeError, ValueError):
         count = 0
     if count < 1:
         raise ValueError(f"threads={given!r}: must be an integer of at least 1")

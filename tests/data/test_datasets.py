@@ -202,9 +202,14 @@ def test_load_by_name(monkeypatch, no_sockets):
     data = make()
     assert load_dataset(data) is data
     assert load_dataset("digits").name == "digits"
-    for unknown in ("MNIST", "fashion", "", 3):
+    for unknown in ("MNIST", "fashion", ""):
         with pytest.raises(ValueError, match=rf"dataset={unknown!r}: unknown; there are digits, mnist, or a Dataset"):
             load_dataset(unknown)
+    for other in (3, data.train_images):  # an array compares with a name element by element
+        with pytest.raises(TypeError, match=r"(?s)^dataset=.*: must be a name \(digits, mnist\) or a Dataset"):
+            load_dataset(other)
+    with pytest.raises(TypeError, match="data_dir=3: must be a path"):
+        load_dataset("mnist", data_dir=3)
 
 
 # Which dataset is taken when none is named

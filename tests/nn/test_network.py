@@ -51,6 +51,33 @@ def test_a_wrong_gradient_is_found():
     assert errors["layers.2.weight"] < 1e-6
 
 
+@pytest.mark.parametrize(
+    ("change", "error", "words"),
+    [
+        ({"network": 3}, TypeError, "^network=3: must be an instance of Network"),
+        ({"loss": SquaredError}, TypeError, "^loss=<class .*: must be an instance of Loss"),
+        ({"images": np.zeros((2, 4))}, ShapeError, r"^images of shape \(2, 4\)"),
+        ({"images": np.full((2, 3), np.nan)}, ValueError, "^images: hold NaN"),
+        (
+            {"labels": np.asarray([0])},
+            ValueError,
+            r"^labels: shape \(1,\); must be one integer for each of the 2",
+        ),
+        ({"labels": 0}, ValueError, r"^labels: shape \(\)"),
+        ({"labels": np.asarray([0, 2])}, ValueError, "^labels: from 0 to 2; must be from 0 to 1"),
+    ],
+)
+def test_gradients_of_what_does_not_fit_are_not_checked(change, error, words):
+    fitting = {
+        "network": Network([Dense(2)], (3,)),
+        "loss": SquaredError(),
+        "images": np.zeros((2, 3)),
+        "labels": np.asarray([0, 1]),
+    }
+    with pytest.raises(error, match=words):
+        check_gradients(**fitting | change)
+
+
 def test_forward_equals_torch(torch):
     network = Network([Dense(7), ReLU(), Dense(5), Sigmoid(), Dense(3)], (4,))
     theta, state = network.init(np.random.default_rng(0))
@@ -203,7 +230,10 @@ def test_a_network_without_weights_says_so():
         ([Conv2D(2, 3), Dense(3)], (8, 8), ShapeError, r"layer 1: Dense\(3\) .* Flatten"),
         ([Conv2D(2, 9)], (8, 8), ShapeError, "layer 0: Conv2D .* does not fit"),
         ([ReLU], (4,), TypeError, "must be called"),
+        (3, (4,), TypeError, "^layers=3: must be a list of layers"),
+        (Dense(2), (4,), TypeError, r"^layers=Dense\(.*: must be a list of layers"),
         ([Dense(2)], 4, TypeError, "input_shape=4"),
+        ([Dense(2)], (4.5,), TypeError, r"input_shape=\(4\.5,\): must be a tuple of integers"),
         ([Dense(2)], (0,), ShapeError, "input_shape"),
         ([Dense(2)], (2, 3, 4, 5), ShapeError, "input_shape"),
     ],

@@ -80,6 +80,10 @@ def test_a_network_is_evaluated_on_data_that_fit(backend, digits):
     net = Network([Dense(10)], (64,), 16.0)
     with pytest.raises(ValueError, match="no weights yet"):
         xpnet.evaluate(net, digits)
+    with pytest.raises(TypeError, match=r"^network=3: must be an instance of Network"):
+        xpnet.evaluate(3, digits)
+    with pytest.raises(TypeError, match=r"^data='digits': must be an instance of Dataset"):
+        xpnet.evaluate(net, "digits")
     bound = net.bind(*net.init(np.random.default_rng(0)), backend)
     found = xpnet.evaluate(bound, digits)
     assert found.accuracy == np.mean(found.predictions == digits.test_labels)

@@ -25,6 +25,37 @@ def arrays(run):
     return run.network.named_arrays()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "words"),
+    [
+        ({"loss": "mse"}, r"^loss='mse': must be an instance of Loss, such as SoftmaxCrossEntropy\(\)"),
+        ({"loss": ""}, "^loss='': must be"),
+        ({"optimizer": Adam}, r"^optimizer=<class .*: must be an instance of Optimizer, such as Adam\(1e-3\)"),
+        ({"optimizer": 0.1}, "^optimizer=0.1: must be"),
+        ({"schedule": Cosine}, "^schedule=<class .*: must be an instance of Schedule"),
+        ({"callbacks": print}, r"^callbacks=<built-in function print>: must be a list of functions, such as \[print\]"),
+        ({"callbacks": [print, 3]}, "^callbacks: 3 is no function"),
+        ({"network": Dense(10)}, "^network=Dense.*: must be an instance of Network"),
+        ({"data": "digits"}, "^data='digits': must be an instance of Dataset"),
+    ],
+)
+def test_what_is_no_part_of_training_is_named_before_any_work(tmp_path, few, wrong, words):
+    records = []
+    settings = {
+        "network": Network([Dense(10)], (64,)),
+        "data": few,
+        "callbacks": [records.append],
+        "epochs": 1,
+        **QUIET,
+    }
+    with pytest.raises(TypeError, match=words):
+        fit(**settings | {"output_dir": tmp_path / "run"} | wrong)
+    assert not records
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(TypeError, match=r"^output_dir=3: must be a path"):
+        fit(**settings, output_dir=3)
+
+
 @pytest.mark.parametrize("recipe", RECIPES)
 def test_the_same_seed_gives_the_same_run_bit_by_bit(backend, few, recipe):
     settings = {"dataset": few.first(100), "epochs": 2, "backend": backend, **QUIET}

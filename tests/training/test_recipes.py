@@ -111,6 +111,7 @@ def test_the_default_recipe_falls_back_on_digits_with_a_warning(monkeypatch, tmp
     ("settings", "error", "words"),
     [
         ({"recipe": "nope"}, ValueError, "recipe='nope': unknown; there are tutorial"),
+        ({"recipe": ["mlp"]}, ValueError, r"recipe=\['mlp'\]: unknown; there are tutorial"),
         ({"recipe": "tutorial", "batch_size": 3}, ValueError, "batch_size=3: the recipe 'tutorial' does not use it"),
         ({"recipe": "cnn", "hidden_sizes": (3,)}, ValueError, "does not use it"),
         ({"dataset": "cifar"}, ValueError, "dataset='cifar'"),

@@ -119,6 +119,9 @@ def test_an_initializer_of_ones_own_may_draw_as_it_likes(tmp_path, digits):
 def test_a_folder_that_is_no_run_is_named(tmp_path):
     assert_refused(tmp_path, "not the folder of a run: it has no config.json")
     assert_refused(tmp_path / "missing", "not the folder of a run")
+    for other in (3, None):
+        with pytest.raises(TypeError, match=f"^directory={other}: must be a path"):
+            xpnet.load(other)
     (tmp_path / "file").write_text("mine")
     assert_refused(tmp_path / "file", "not the folder of a run")
 

@@ -17,6 +17,7 @@ from xpnet.data import cache, download
 from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
 from xpnet.data.download import DataError
 from xpnet.data.idx import decode_idx
+from xpnet.files import as_path
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": (
@@ -156,6 +157,8 @@ def load_dataset(dataset: str | Dataset | None = None, *, data_dir: str | os.Pat
     ------
     ValueError
         If there is no dataset of that name.
+    TypeError
+        If it is neither a name nor a Dataset.
     DataError
         If its files are damaged or cannot be had.
 
@@ -170,6 +173,8 @@ def load_dataset(dataset: str | Dataset | None = None, *, data_dir: str | os.Pat
         return dataset
     if dataset is None:
         return _default_dataset(data_dir)
+    if not isinstance(dataset, str):
+        raise TypeError(f"dataset={dataset!r}: must be a name ({', '.join(NAMES)}) or a Dataset of your own")
     if dataset == "digits":
         return load_digits()
     if dataset == "mnist":
@@ -287,7 +292,7 @@ def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """
     chosen = data_dir if data_dir is not None else os.environ.get("XPNET_DATA_DIR") or None
     if chosen is not None:
-        return Path(chosen).expanduser()
+        return as_path("data_dir", chosen).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("xpnet") / "mnist"

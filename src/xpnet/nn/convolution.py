@@ -34,7 +34,7 @@ from xpnet.nn.layers import (
     Random,
     Shape,
     State,
-    require_initializer,
+    require_instance,
     require_size,
 )
 
@@ -306,7 +306,7 @@ class Conv2D(Layer):
                 raise ValueError("padding='same': needs a stride of 1 and an odd kernel_size")
         else:
             as_pair("padding", self.padding, least=0)
-        require_initializer("init_weight", self.init_weight)
+        require_instance("init_weight", self.init_weight, Initializer, "HeUniform()")
 
     @property
     def geometry(self) -> tuple[Pair, Pair, Pair]:

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, get_backend
-from xpnet.nn.layers import Context
+from xpnet.nn.layers import Context, require_instance
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
 
@@ -109,6 +109,11 @@ def check_gradients(
     >>> max(errors.values()) < 1e-6
     True
     """
+    require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
+    require_instance("loss", loss, Loss, "SoftmaxCrossEntropy()")
+    images = network.check_images(images, "float64")
+    if np.shape(labels) != (len(images),):
+        raise ValueError(f"labels: shape {np.shape(labels)}; must be one integer for each of the {len(images)} images")
     opened = get_backend(backend)
     rng = np.random.default_rng(seed)
     theta, state = network.init(rng)

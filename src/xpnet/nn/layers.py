@@ -371,7 +371,7 @@ class Dense(Layer):
     def __post_init__(self) -> None:
         """Check the number of units and the initializer."""
         require_size("units", self.units)
-        require_initializer("init_weight", self.init_weight)
+        require_instance("init_weight", self.init_weight, Initializer, "HeUniform()")
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(units,)``."""
@@ -573,16 +573,16 @@ def require_number(name: str, value: Any) -> None:
         raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
 
 
-def require_initializer(name: str, value: Any) -> None:
-    """Refuse what cannot draw weights, or could not be saved with them.
+def require_instance(name: str, value: Any, kind: type, example: str) -> None:
+    """Refuse what is no instance of a class: most often the class itself, or a name.
 
     Raises
     ------
     TypeError
-        Naming the argument and its value.
+        Naming the argument, its value, and an example of what it must be.
     """
-    if not isinstance(value, Initializer):
-        raise TypeError(f"{name}={value!r}: must be an Initializer, such as HeUniform() (a class must be called)")
+    if not isinstance(value, kind):
+        raise TypeError(f"{name}={value!r}: must be an instance of {kind.__name__}, such as {example}")
 
 
 def require_size(name: str, value: int) -> None:

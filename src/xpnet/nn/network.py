@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable, Iterator, Sequence
+import operator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -108,6 +109,8 @@ class Network:
         pixel_max: float = 255.0,
         weights: Weights | None = None,
     ) -> None:
+        if not isinstance(layers, Iterable):
+            raise TypeError(f"layers={layers!r}: must be a list of layers, such as [Dense(10)]")
         object.__setattr__(self, "layers", tuple(layers))
         object.__setattr__(self, "input_shape", _sample_shape(input_shape))
         require_positive("pixel_max", pixel_max)
@@ -443,7 +446,7 @@ class Network:
         weights = self.bound()
         backend = weights.backend
         host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
-        host = self._check_images(host, weights.dtype)
+        host = self.check_images(host, weights.dtype)
         outputs = [np.empty((0, *self.output_shape), weights.dtype)]
         with backend.session(weights.dtype):
             for start in range(0, host.shape[0], EVALUATION_BATCH):
@@ -488,7 +491,8 @@ class Network:
         """Return the softmax of the outputs: the probability of each class, on the host."""
         return np.asarray(losses.softmax(self.logits(images)))
 
-    def _check_images(self, images: Any, dtype: str) -> NDArray[Any]:
+    def check_images(self, images: Any, dtype: str) -> NDArray[Any]:
+        """Return images on the host if this network can take them, floats in ``dtype``; see `logits`."""
         host = np.asarray(images)
         if host.dtype.kind not in "uif":
             raise TypeError(f"images: must be real numbers, not {host.dtype}")
@@ -536,7 +540,7 @@ class Network:
 
 def _sample_shape(shape: Any) -> Shape:
     try:
-        sizes = tuple(int(size) for size in shape)
+        sizes = tuple(operator.index(size) for size in shape)
     except TypeError:
         raise TypeError(f"input_shape={shape!r}: must be a tuple of integers, such as (784,)") from None
     if not 1 <= len(sizes) <= 3 or any(size < 1 for size in sizes):

@@ -5,13 +5,12 @@ from __future__ import annotations
 import io
 import os
 import textwrap
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.files import write_atomically
+from xpnet.files import as_path, write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -66,7 +65,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     >>> figure = plots.training_curves([Record(0, 0.9, 0.7)], title="mlp on digits")
     >>> plots.save(figure, "curves.png")  # doctest: +SKIP
     """
-    kind = Path(path).suffix[1:].lower()
+    kind = as_path("path", path).suffix[1:].lower()
     known = figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise ValueError(f"path={os.fspath(path)!r}: its ending must be one of {', '.join(sorted(known))}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.datasets import Dataset
+from xpnet.nn.layers import require_instance
 from xpnet.nn.network import Network
 
 
@@ -122,7 +123,7 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
 
     Raises
     ------
-    ValueError
+    ValueError, TypeError
         If the network has no weights, or does not fit the images or the number of classes.
 
     Examples
@@ -133,6 +134,8 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
     >>> result.confusion.shape, result.accuracy == run.history[-1].test_accuracy
     ((10, 10), True)
     """
+    require_instance("network", network, Network, "run.network")
+    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
     if network.output_shape != (data.classes,):
         raise ValueError(
             f"data: {data.name} has {data.classes} classes, but the network's output is {network.output_shape}"

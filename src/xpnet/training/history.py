@@ -9,10 +9,9 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, overload
 
-from xpnet.files import write_atomically
+from xpnet.files import as_path, write_atomically
 
 
 @dataclass(frozen=True)
@@ -177,7 +176,7 @@ class History(Sequence[Record]):
             If the file is something else, naming the line.
         """
         try:
-            text = Path(path).read_bytes().decode()
+            text = as_path("path", path).read_bytes().decode()
             rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a history: {error}") from None

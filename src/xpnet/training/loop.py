@@ -9,10 +9,9 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -22,8 +21,9 @@ from numpy.typing import NDArray
 from xpnet.backends import Backend, check_dtype, kept_memory, thread_limit
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
+from xpnet.files import as_path
 from xpnet.nn.description import to_config
-from xpnet.nn.layers import require_size
+from xpnet.nn.layers import require_instance, require_size
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
@@ -88,6 +88,7 @@ class Plan:
         """Check that the parts fit together."""
         require_size("epochs", self.epochs)
         require_size("batch_size", self.batch_size)
+        require_instance("schedule", self.schedule, Schedule, "Cosine(epochs=10)")
         if self.stopping.patience is not None and self.validation_fraction == 0.0:
             raise ValueError(
                 f"patience={self.stopping.patience}: early stopping needs a validation set, "
@@ -405,7 +406,7 @@ def fit(
     plan = Plan(
         epochs,
         batch_size,
-        schedule or Schedule(),
+        Schedule() if schedule is None else schedule,
         validation_fraction,
         EarlyStopping(patience, monitor),
         (SequentialStreams if sequential else Streams)(check_seed(seed)),
@@ -413,15 +414,16 @@ def fit(
     network = _fitted(network, data, check_dtype(dtype))
     trainer = Trainer(
         network,
-        loss or SoftmaxCrossEntropy(),
-        optimizer or Adam(),
+        SoftmaxCrossEntropy() if loss is None else loss,
+        Adam() if optimizer is None else optimizer,
         opened,
         dtype,
         ranks.all_reduce(opened),
     )
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
-    directory = None if output_dir is None else RunDirectory(Path(output_dir))
+    directory = None if output_dir is None else RunDirectory(as_path("output_dir", output_dir))
+    callbacks = _callable(callbacks)
     with ExitStack() as stack:
         stack.enter_context(thread_limit(ranks.threads(threads)))
         stack.enter_context(kept_memory())
@@ -477,12 +479,21 @@ FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 
+def _callable(callbacks: Any) -> list[Callback]:
+    """Check the callbacks before an epoch has been trained for them."""
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
+    listed = list(callbacks)
+    for callback in listed:
+        if not callable(callback):
+            raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
+    return listed
+
+
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     """Check that a network, a dataset and a dtype fit, and tell the network how bright pixels are."""
-    if not isinstance(network, Network):
-        raise TypeError(f"network={network!r}: must be a Network")
-    if not isinstance(data, Dataset):
-        raise TypeError(f"data={data!r}: must be a Dataset, such as xpnet.load_dataset('digits')")
+    require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
+    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
     if math.prod(network.input_shape) != math.prod(data.sample_shape):
         raise ValueError(
             f"network: takes samples of shape {network.input_shape}, but the images of {data.name} "

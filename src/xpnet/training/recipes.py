@@ -458,7 +458,7 @@ def check_settings(recipe: str, **settings: Any) -> dict[str, Any]:
         If there is no such recipe, it does not use a setting, or a value is wrong.
     """
     given = {name: value for name, value in settings.items() if value is not None}
-    if recipe not in RECIPES:
+    if not isinstance(recipe, str) or recipe not in RECIPES:
         raise ValueError(f"recipe={recipe!r}: unknown; there are {', '.join(RECIPES)}")
     known = [name for name in inspect.signature(RECIPES[recipe]).parameters if name != "data"]
     for name in given:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from xpnet.backends import Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset
-from xpnet.files import check_writable_directory, write_atomically
+from xpnet.files import as_path, check_writable_directory, write_atomically
 from xpnet.nn.network import Network
 from xpnet.training.checkpoint import CheckpointError, check_arrays, config_differences, load_arrays, save_arrays
 from xpnet.training.evaluation import Evaluation, evaluate
@@ -130,7 +130,7 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
     CheckpointError
         If the folder is not that of a run.
     """
-    path = Path(directory) / CONFIG
+    path = as_path("directory", directory) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -154,7 +154,7 @@ def load_history(directory: str | os.PathLike[str]) -> History:
         If the folder is not that of a run, or the history is damaged.
     """
     try:
-        return History.from_csv(Path(directory) / HISTORY)
+        return History.from_csv(as_path("directory", directory) / HISTORY)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(directory)!r}: the history cannot be read: {error}") from None
 
@@ -200,7 +200,7 @@ def load(
     """
     opened = get_backend(backend)
     config = load_config(directory)
-    path = Path(directory) / MODEL
+    path = as_path("directory", directory) / MODEL
     if not path.is_file():
         raise CheckpointError(f"{str(directory)!r}: the run is not finished, it has no {MODEL}")
     chosen = check_dtype(dtype or config["dtype"])
@@ -213,7 +213,7 @@ def load(
     if not isinstance(described, dict):
         raise CheckpointError(f"{path}: does not say of which network these weights are")
     if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
-        raise CheckpointError(f"{Path(directory) / CONFIG}: not of the network in {MODEL}: {'; '.join(others)}")
+        raise CheckpointError(f"{path.with_name(CONFIG)}: not of the network in {MODEL}: {'; '.join(others)}")
     network, expected = _described(described, sum(array.size for array in arrays.values()), path)
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend
-from xpnet.nn.layers import Array, Context, Namespace, State
+from xpnet.nn.layers import Array, Context, Namespace, State, require_instance
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import EVALUATION_BATCH, Network
 from xpnet.nn.optimizers import Optimizer
@@ -95,6 +95,11 @@ class Trainer:
     backend: Backend
     dtype: str
     all_reduce: Callable[[Array], Array] | None = None
+
+    def __post_init__(self) -> None:
+        """Check what a user may have given."""
+        require_instance("loss", self.loss, Loss, "SoftmaxCrossEntropy()")
+        require_instance("optimizer", self.optimizer, Optimizer, "Adam(1e-3)")
 
     @property
     def float_dtype(self) -> Any:
