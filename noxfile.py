@@ -140,5 +140,6 @@ def docs(session: nox.Session) -> None:
 @nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure speed against other libraries; `nox -s bench -- --quick` takes two minutes."""
-    install(session, ".", *group("reference"), *BACKENDS["torch"], *BACKENDS["jax"])
+    peers = {"torch", "jax"} | {name for name in BACKENDS if any(name in word for word in session.posargs)}
+    install(session, ".", *group("reference"), *(package for name in sorted(peers) for package in BACKENDS[name]))
     session.run("python", "tests/benchmarks/run.py", *session.posargs)

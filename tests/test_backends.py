@@ -120,11 +120,13 @@ def test_a_missing_library_is_refused_with_what_installs_it(monkeypatch, digits)
     monkeypatch.setitem(sys.modules, "torch", None)
     real = importlib.util.find_spec
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if name == "torch" else real(name))
-    with pytest.raises(BackendError, match=r"torch is not installed: pip install 'xpnet\[torch\]'"):
+    with pytest.raises(
+        BackendError, match=r"^backend='torch': torch is not installed: pip install torch; 'xpnet backends' lists"
+    ):
         xpnet.train(dataset=digits, backend="torch", progress=False)
     info = {info.name: info for info in list_backends()}["torch"]
     assert not info.usable
-    assert "xpnet[torch]" in info.reason
+    assert info.reason == "torch is not installed: pip install torch"
 
 
 def test_a_broken_library_is_refused_with_its_own_words(monkeypatch):
@@ -141,7 +143,7 @@ def test_cupy_without_a_gpu_says_what_the_driver_says():
         pytest.skip("CuPy is not installed")
     if usable("cupy"):
         pytest.skip("there is a usable GPU")
-    with pytest.raises(BackendError, match=r"finds no usable GPU: cudaError\w+: .*driver"):
+    with pytest.raises(BackendError, match=r"^backend='cupy': .*finds no usable GPU: cudaError\w+: .*lists what"):
         get_backend("cupy")
     info = {info.name: info for info in list_backends()}["cupy"]
     assert info.version
@@ -154,9 +156,9 @@ def test_torch_without_cuda_says_why():
         pytest.skip("torch is not installed")
     if any("cuda" in device for info in list_backends() for device in info.devices):
         pytest.skip("there is a usable GPU")
-    with pytest.raises(BackendError, match="backend 'torch:cuda': "):
+    with pytest.raises(BackendError, match=r"^backend='torch:cuda': .*; 'xpnet backends' lists what can be used here"):
         get_backend("torch:cuda")
-    with pytest.raises(BackendError, match="backend 'torch:nonsense'"):
+    with pytest.raises(BackendError, match=r"^backend='torch:nonsense': "):
         get_backend("torch:nonsense")
 
 
@@ -166,9 +168,9 @@ def test_jax_without_a_gpu_says_why():
         pytest.skip("JAX is not installed")
     if any("gpu" in device or "cuda" in device for info in list_backends() for device in info.devices):
         pytest.skip("there is a usable GPU")
-    with pytest.raises(BackendError, match="backend 'jax:gpu'"):
+    with pytest.raises(BackendError, match=r"^backend='jax:gpu': "):
         get_backend("jax:gpu")
-    with pytest.raises(BackendError, match="backend 'jax:cpu:99'"):
+    with pytest.raises(BackendError, match=r"^backend='jax:cpu:99': there (is 1|are \d+), counted from 0"):
         get_backend("jax:cpu:99")
 
 

@@ -120,9 +120,9 @@ class Backend:
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open the library on a device named in its own words, or raise `BackendError`."""
+        """Open the library on a device named in its own words, or raise `BackendError` with the cause alone."""
         if device not in ("", "cpu"):
-            raise BackendError(f"backend 'numpy:{device}': NumPy has one device, 'cpu'")
+            raise BackendError("NumPy has one device, 'cpu'")
         return cls("numpy", array_api_compat.array_namespace(np.empty(0)))
 
     @classmethod
@@ -252,15 +252,17 @@ class StrictBackend(Backend):
         try:
             chosen = xp.Device(device or "CPU_DEVICE")
         except ValueError as error:
-            known = ", ".join(cls.devices())
-            raise BackendError(f"backend 'array_api_strict:{device}': {error}; there are {known}") from None
+            raise BackendError(f"{_brief(error)}; there are {', '.join(cls.devices())}") from None
+        if device == "no_x64":
+            raise BackendError("its argmax gives 64-bit integers, which this device refuses")
         return cls(f"array_api_strict:{device}" if device else "array_api_strict", xp, chosen)
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
         """Return the pretended devices."""
         xp = importlib.import_module("array_api_strict")
-        return tuple(f"array_api_strict:{_strict_name(d)}" for d in xp.__array_namespace_info__().devices())
+        names = [_strict_name(device) for device in xp.__array_namespace_info__().devices()]
+        return tuple(f"array_api_strict:{name}" for name in names if name != "no_x64")
 
     @property
     def device_name(self) -> str:
@@ -283,7 +285,7 @@ class TorchBackend(Backend):
 
     library: ClassVar[str] = "torch"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
-    install: ClassVar[str] = "pip install 'xpnet[torch]'"
+    install: ClassVar[str] = "pip install torch"
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
@@ -291,10 +293,11 @@ class TorchBackend(Backend):
         torch = importlib.import_module("torch")
         try:
             chosen = torch.device(device or "cpu")
-            # The driver's complaint, if there is one, comes with the first array.
+            # The driver's complaint, if there is one, comes with the first array; some devices only pretend.
             array = torch.zeros(1, device=chosen)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise BackendError(f"backend 'torch:{device}': {_first_line(error)}") from None
+            array.cpu()
+        except Exception as error:  # each device has its own
+            raise BackendError(_brief(error)) from None
         spec = f"torch:{device}" if device else "torch"
         return cls(spec, array_api_compat.array_namespace(array), array.device)
 
@@ -339,7 +342,7 @@ class JaxBackend(Backend):
 
     library: ClassVar[str] = "jax"
     packages: ClassVar[tuple[str, ...]] = ("jax",)
-    install: ClassVar[str] = "pip install 'xpnet[jax]'"
+    install: ClassVar[str] = "pip install jax"
 
     # A compiled loop has no calls to spare, but copies what it cuts from a vector, and what it puts together.
     arrays_apart: ClassVar[bool] = True
@@ -350,9 +353,12 @@ class JaxBackend(Backend):
         jax = importlib.import_module("jax")
         platform, _, number = device.partition(":")
         try:
-            chosen = jax.devices(platform or None)[int(number or 0)]
-        except (RuntimeError, IndexError, ValueError) as error:
-            raise BackendError(f"backend 'jax:{device}': {_first_line(error)}") from None
+            found = jax.devices(platform or None)
+            chosen = dict(enumerate(found))[int(number or 0)]
+        except KeyError:
+            raise BackendError(f"there {'is' if len(found) == 1 else 'are'} {len(found)}, counted from 0") from None
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(_brief(error)) from None
         xp = importlib.import_module("jax.numpy")
         return cls(f"jax:{device}" if device else "jax", xp, chosen)
 
@@ -412,7 +418,7 @@ class CupyBackend(Backend):
 
     library: ClassVar[str] = "cupy"
     packages: ClassVar[tuple[str, ...]] = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
-    install: ClassVar[str] = "pip install 'xpnet[cuda13]' (or 'xpnet[cuda12]' with an older driver)"
+    install: ClassVar[str] = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]' with an older driver)"
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
@@ -421,7 +427,7 @@ class CupyBackend(Backend):
         known = cls.devices()
         number = device or "0"
         if f"cupy:{number}" not in known:
-            raise BackendError(f"backend 'cupy:{device}': there are {', '.join(known)}")
+            raise BackendError(f"there are {', '.join(known)}")
         chosen = cupy.cuda.Device(int(number))
         with chosen:
             xp = array_api_compat.array_namespace(cupy.empty(0))
@@ -430,11 +436,21 @@ class CupyBackend(Backend):
     @classmethod
     def devices(cls) -> tuple[str, ...]:
         """Return the GPUs, or raise with the CUDA driver's words."""
-        runtime = importlib.import_module("cupy").cuda.runtime
+        cupy = importlib.import_module("cupy")
+        runtime = cupy.cuda.runtime
         try:
             count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as error:
             raise BackendError(f"CuPy is installed but finds no usable GPU: {error}") from None
+        try:
+            # A kernel is compiled and a product done by CUDA's libraries, which a driver does not bring along.
+            x = cupy.ones((2, 2), cupy.float32)
+            (x @ x + x).get()
+        except Exception as error:
+            raise BackendError(
+                f"CuPy finds a GPU but cannot compute on it: {_brief(error)}; "
+                "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]') brings CUDA's libraries along"
+            ) from None
         return tuple(f"cupy:{i}" for i in range(count))
 
     @property
@@ -533,6 +549,7 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
         return backend
     if isinstance(backend, ModuleType):
         return _from_module(backend)
+    argument = "backend" if backend is not None else "XPNET_BACKEND"
     spec = backend if backend is not None else os.environ.get("XPNET_BACKEND") or "numpy"
     if not isinstance(spec, str):
         raise TypeError(
@@ -540,11 +557,14 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
         )
     name, _, device = spec.partition(":")
     if name not in BACKENDS:
-        raise BackendError(f"backend={spec!r}: unknown; there are {', '.join(BACKENDS)}")
+        raise BackendError(f"{argument}={spec!r}: unknown; there are {', '.join(BACKENDS)}")
     cls = BACKENDS[name]
-    if reason := _import_problem(cls):
-        raise BackendError(f"backend {spec!r}: {reason}")
-    return cls.open(device)
+    try:
+        if reason := _import_problem(cls):
+            raise BackendError(reason)
+        return cls.open(device)
+    except BackendError as error:
+        raise BackendError(f"{argument}={spec!r}: {error}; 'xpnet backends' lists what can be used here") from None
 
 
 def list_backends() -> list[BackendInfo]:
@@ -674,6 +694,7 @@ def thread_limit(threads: int | None) -> Iterator[None]:
     ...     (np.ones((2, 3)) @ np.ones((3, 4))).shape
     (2, 4)
     """
+    argument = "threads" if threads is not None else "XPNET_THREADS"
     given = threads if threads is not None else os.environ.get("XPNET_THREADS")
     if given is None or given == "":
         yield
@@ -683,7 +704,7 @@ def thread_limit(threads: int | None) -> Iterator[None]:
     except (TypeError, ValueError):
         count = 0
     if count < 1:
-        raise ValueError(f"threads={given!r}: must be an integer of at least 1")
+        raise ValueError(f"{argument}={given!r}: must be an integer of at least 1")
     from threadpoolctl import threadpool_limits
 
     with threadpool_limits(count):
@@ -749,7 +770,7 @@ def _import_problem(cls: type[Backend]) -> str | None:
     try:
         importlib.import_module(cls.library)
     except Exception as error:  # A broken installation may raise anything; its words are the user's best clue.
-        return f"{cls.library} is installed but cannot be imported: {_first_line(error)}"
+        return f"{cls.library} is installed but cannot be imported: {_brief(error)}"
     return None
 
 
@@ -760,7 +781,7 @@ def _info(cls: type[Backend]) -> BackendInfo:
     try:
         return BackendInfo(cls.library, version, cls.devices(), None)
     except Exception as error:
-        return BackendInfo(cls.library, version, (), _first_line(error))
+        return BackendInfo(cls.library, version, (), _brief(error))
 
 
 def _from_module(module: ModuleType) -> Backend:
@@ -777,5 +798,7 @@ def _strict_name(device: Any) -> str:
     return str(device).partition("'")[2].rstrip("')")
 
 
-def _first_line(error: BaseException) -> str:
-    return str(error).strip().partition("\n")[0] or type(error).__name__
+def _brief(error: BaseException) -> str:
+    """Return the first line of a library's complaint, or its first sentence where the line is long."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return line if len(line) <= 200 else line.partition(". ")[0]

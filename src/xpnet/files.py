@@ -6,23 +6,11 @@ import contextlib
 import os
 import secrets
 from pathlib import Path
-from typing import Any
+
+from xpnet.checks import require_path
 
 TEMPORARY_SUFFIX = ".xpnet-tmp"
 """Ends the name of a file that is being written: one that was left behind can be told, and swept away."""
-
-
-def as_path(argument: str, value: Any) -> Path:
-    """Return a path as a `Path`.
-
-    Raises
-    ------
-    TypeError
-        Naming the argument and its value, if it is none.
-    """
-    if not isinstance(value, str | os.PathLike):
-        raise TypeError(f"{argument}={value!r}: must be a path, a string or a pathlib.Path")
-    return Path(value)
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
@@ -43,7 +31,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
     OSError
         If it cannot be written, for want of room or permission. The old file is as it was.
     """
-    path = as_path("path", path)
+    path = require_path("path", path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
         # Opened by hand for the ordinary permissions that the user's umask leaves.
@@ -86,7 +74,7 @@ def check_writable_directory(path: str | os.PathLike[str], argument: str = "outp
     ValueError
         Naming the argument, the folder and the cause.
     """
-    directory = as_path(argument, path)
+    directory = require_path(argument, path)
     try:
         directory.mkdir(parents=True, exist_ok=True)
         probe = directory / f".probe.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}"

@@ -17,6 +17,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.checks import require_integer
+
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:
     """Return the generator for one purpose in one epoch.
@@ -51,11 +53,10 @@ def check_seed(seed: int) -> int:
     TypeError, ValueError
         If it is not an integer from 0 to 2**32 - 1, which is what NumPy's legacy generator takes.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer):
-        raise TypeError(f"seed={seed!r}: must be an integer, not {type(seed).__name__}")
-    if not 0 <= seed < 2**32:
+    number = require_integer("seed", seed)
+    if not 0 <= number < 2**32:
         raise ValueError(f"seed={seed!r}: must be from 0 to 2**32 - 1")
-    return int(seed)
+    return number
 
 
 class Drawing(Protocol):

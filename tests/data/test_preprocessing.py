@@ -11,6 +11,17 @@ from xpnet.data import one_hot, scale, train_validation_split
 PIXELS = np.asarray([[0, 1, 128], [254, 255, 51]], dtype=np.uint8)
 
 
+def test_classes_may_be_more_than_the_labels_dtype_can_count():
+    rows = one_hot(np.asarray([1, 255], np.uint8), 300)
+    assert rows.argmax(axis=1).tolist() == [1, 255]
+    assert rows.sum(axis=1).tolist() == [1.0, 1.0]
+    with pytest.raises(ValueError, match=r"^classes=0: must be at least 1"):
+        one_hot(np.asarray([1]), 0)
+    with pytest.raises(ValueError, match=r"^pixel_max=0: must be a finite number above 0"):
+        scale(np.asarray([1]), 0)
+    assert scale(np.asarray([1]), np.float64(2.0), "float32").dtype == np.float32
+
+
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scale(backend, dtype):
     scaled = scale(backend.asarray(PIXELS), 255.0, dtype)

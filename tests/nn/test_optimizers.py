@@ -30,12 +30,12 @@ def cases(torch):
         SGD(0.1): lambda p: o.SGD(p, 0.1),
         SGD(0.1, weight_decay=0.01): lambda p: o.SGD(p, 0.1, weight_decay=0.01),
         SGD(0.1, momentum=0.9): lambda p: o.SGD(p, 0.1, momentum=0.9),
-        SGD(0.1, 0.02, momentum=0.8, nesterov=True): lambda p: o.SGD(
+        SGD(0.1, 0.8, nesterov=True, weight_decay=0.02): lambda p: o.SGD(
             p, 0.1, momentum=0.8, nesterov=True, weight_decay=0.02
         ),
         RMSprop(0.02, weight_decay=0.01): lambda p: o.RMSprop(p, 0.02, weight_decay=0.01),
         Adam(0.03): lambda p: o.Adam(p, 0.03),
-        Adam(0.03, 0.1, beta1=0.5, beta2=0.9, epsilon=1e-3): lambda p: o.Adam(
+        Adam(0.03, 0.5, 0.9, epsilon=1e-3, weight_decay=0.1): lambda p: o.Adam(
             p, 0.03, betas=(0.5, 0.9), eps=1e-3, weight_decay=0.1
         ),
         AdamW(0.03, weight_decay=0.2): lambda p: o.AdamW(p, 0.03, weight_decay=0.2),
@@ -152,15 +152,17 @@ def test_plain_is_what_is_neither_slowed_nor_shrunk():
     assert SGD(0.1).plain
     assert not SGD(0.1, momentum=0.1).plain
     assert not SGD(0.1, weight_decay=0.1).plain
-    assert not SGD(0.1, 0.1, momentum=0.1).plain
+    assert not SGD(0.1, 0.1, weight_decay=0.1).plain
 
 
 def test_hyperparameters_at_their_bounds_are_accepted():
     assert StepDecay(1, 1.0).factor(np.asarray([3.0])).tolist() == [1.0]
     assert WarmUp(1.0, 1.0).factor(np.asarray([0.0])).tolist() == [1.0]
     assert Cosine(1).length == 1
-    assert (Adam(beta1=0.0, beta2=0.0).beta1, SGD(0.1, 0.0, 0.0).momentum) == (0.0, 0.0)
+    assert (Adam(beta1=0.0, beta2=0.0).beta1, SGD(0.1, 0.0).momentum) == (0.0, 0.0)
     assert SGD(np.float32(0.5)).learning_rate == 0.5
+    # In the order of other libraries: what comes second there is not the weight decay.
+    assert (SGD(0.1, 0.9).momentum, RMSprop(0.1, 0.8).decay, Adam(1e-3, 0.8, 0.9).beta2) == (0.9, 0.8, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -168,11 +170,11 @@ def test_hyperparameters_at_their_bounds_are_accepted():
     [
         (lambda: SGD(0.0), "learning_rate=0.0"),
         (lambda: SGD(float("nan")), "learning_rate=nan"),
-        (lambda: SGD(0.1, -1.0), "weight_decay=-1.0"),
+        (lambda: SGD(0.1, weight_decay=-1.0), "weight_decay=-1.0"),
         (lambda: SGD(0.1, momentum=1.0), "momentum=1.0"),
         (lambda: SGD(0.1, nesterov=True), "nesterov=True: needs a momentum above 0"),
-        (lambda: SGD(0.1, float("nan")), "weight_decay=nan"),
-        (lambda: SGD(0.1, float("inf")), "weight_decay=inf"),
+        (lambda: SGD(0.1, weight_decay=float("nan")), "weight_decay=nan"),
+        (lambda: SGD(0.1, weight_decay=float("inf")), "weight_decay=inf"),
         (lambda: RMSprop(0.0), "learning_rate=0.0"),
         (lambda: RMSprop(epsilon=-1.0), "epsilon=-1.0"),
         (lambda: Adam(-1.0), "learning_rate=-1.0"),
@@ -205,7 +207,7 @@ def test_bad_hyperparameters_are_named(make, words):
     [
         (lambda: SGD("fast"), "learning_rate='fast'"),
         (lambda: SGD(True), "learning_rate=True"),
-        (lambda: SGD(0.1, None), "weight_decay=None"),
+        (lambda: SGD(0.1, weight_decay=None), "weight_decay=None"),
         (lambda: SGD(0.1, momentum="much"), "momentum='much'"),
         (lambda: StepDecay(2.0), "every=2.0"),
         (lambda: StepDecay(1, "a"), "gamma='a'"),

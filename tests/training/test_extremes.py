@@ -1,10 +1,27 @@
 """Data that nobody would choose, numbers at the edge: what comes out is finite, or refused by name."""
 
+import json
+
 import numpy as np
 import pytest
 
 import xpnet
-from xpnet import SGD, Dataset, Dense, Network, ReLU, SoftmaxCrossEntropy, fit, train
+from xpnet import (
+    SGD,
+    BatchNorm,
+    Conv2D,
+    Cosine,
+    Dataset,
+    Dense,
+    Dropout,
+    LeakyReLU,
+    Network,
+    ReLU,
+    SoftmaxCrossEntropy,
+    Tanh,
+    fit,
+    train,
+)
 from xpnet.training.recipes import RECIPES
 
 QUIET = {"progress": False}
@@ -100,6 +117,51 @@ def test_large_logits_in_training_neither_overflow_nor_give_nan(size):
         run = fit(Network([Dense(10, init_weight=Constant(abs(size)))], (64,)), data, epochs=2, batch_size=4, **QUIET)
     assert_finite(run)
     assert run.history[0].train_loss > 1e3
+
+
+def test_pixels_of_sixteen_bits_are_scaled_as_those_of_eight_are(backend, few):
+    """The same pictures in other units, so large that they are kept as 32-bit integers."""
+    brighter = xpnet.Dataset(
+        "bright",
+        60 * few.train_images.astype(int),
+        few.train_labels,
+        60 * few.test_images.astype(int),
+        few.test_labels,
+        pixel_max=60 * few.pixel_max,
+    )
+    net = Network([Dense(9), Tanh(), Dense(10)], (64,))
+    settings = {"epochs": 2, "batch_size": 16, "backend": backend, "dtype": "float64", "progress": False}
+    usual, run = (xpnet.fit(net, data, **settings) for data in (few, brighter))
+    assert run.data.train_images.dtype == np.int32
+    np.testing.assert_allclose(run.history.column("test_loss"), usual.history.column("test_loss"), rtol=1e-9)
+    assert run.evaluation.accuracy == run.history[-1].test_accuracy
+
+
+def test_numbers_of_numpy_are_as_good_as_pythons(backend, few, tmp_path):
+    """Kept as they are they would turn float32 into float64, and could not be written as JSON."""
+    f, i = np.float64, np.int64
+    layers = [Dense(i(9)), LeakyReLU(f(0.1)), Dropout(f(0.2)), BatchNorm(f(0.1), f(1e-5)), Dense(10)]
+    run = xpnet.fit(
+        Network(layers, (i(64),)),
+        few,
+        loss=SoftmaxCrossEntropy(f(0.1)),
+        optimizer=SGD(f(0.1), f(0.9), weight_decay=f(1e-4)),
+        schedule=Cosine(i(3), floor=f(0.1)),
+        epochs=i(2),
+        batch_size=i(29),
+        validation_fraction=f(0.1),
+        patience=i(2),
+        seed=i(3),
+        backend=backend,
+        output_dir=tmp_path / "run",
+        progress=False,
+    )
+    assert {array.dtype for array in run.network.named_arrays().values()} == {np.dtype(np.float32)}
+    plain = xpnet.load(tmp_path / "run")
+    assert plain.layers == tuple(layers)
+    assert all(type(value) is not np.float64 for value in vars(plain.layers[2]).values())
+    conv = Conv2D(i(2), (i(3), 3))
+    assert json.loads(json.dumps(Network([conv], (8, 8)).to_config()))["layers"][0]["kernel_size"] == [3, 3]
 
 
 def test_images_too_large_for_the_dtype_are_named():

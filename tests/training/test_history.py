@@ -103,6 +103,11 @@ def test_the_best_epoch_has_the_highest_accuracy_or_the_lowest_loss():
     assert history.best("test_accuracy").epoch == 0
 
 
+def test_of_equal_accuracies_the_lower_loss_is_the_better():
+    history = History([Record(k, 0.1, 0.9, *pair) for k, pair in enumerate([(0.5, 0.7), (0.4, 0.7), (0.3, 0.6)])])
+    assert history.best("val_accuracy").epoch == 1
+
+
 def test_of_equally_good_epochs_the_first_is_the_best():
     assert History(RECORDS).best("val_accuracy").epoch == 1
     assert History(RECORDS).best("val_loss").epoch == 1

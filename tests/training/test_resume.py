@@ -68,7 +68,7 @@ WAYS = {
     "plain, sample by sample": {"optimizer": SGD(0.05), "batch_size": 1},
     "tutorial's one stream": {"optimizer": SGD(0.05), "batch_size": 1, "network": Network([Dense(10)], (64,))},
     "momentum, steps": {"optimizer": SGD(0.1, momentum=0.9), "schedule": StepDecay(2, 0.3)},
-    "Nesterov, decay": {"optimizer": SGD(0.1, 0.01, momentum=0.9, nesterov=True), "schedule": WarmUp(2.5, 0.2)},
+    "Nesterov, decay": {"optimizer": SGD(0.1, 0.9, nesterov=True, weight_decay=0.01), "schedule": WarmUp(2.5, 0.2)},
     "RMSprop": {"optimizer": RMSprop(1e-3, weight_decay=0.01), "schedule": Schedule()},
     "Adam, cosine": {"optimizer": Adam(0.01, 0.01), "schedule": Cosine(5, floor=0.1), "network": IMAGES},
     "AdamW, all": {"optimizer": AdamW(0.01), "schedule": Cosine(5, warm_up=1.5), "network": IMAGES, "patience": 2},

@@ -4,7 +4,21 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet import SGD, Adam, BatchNorm, Dense, Dropout, Network, ReLU, SoftmaxCrossEntropy, SquaredError
+from xpnet import (
+    SGD,
+    Adam,
+    BatchNorm,
+    Conv2D,
+    Dense,
+    Dropout,
+    Flatten,
+    MaxPool2D,
+    Network,
+    RandomShift,
+    ReLU,
+    SoftmaxCrossEntropy,
+    SquaredError,
+)
 from xpnet.training.per_sample import BlockTrainer, works_in_blocks
 from xpnet.training.step import Sums, Trainer, device_data, gradients, move_batches, reduce_sums, split_batches, update
 
@@ -101,8 +115,39 @@ def test_blocks_are_only_taken_where_they_are_exact():
     assert not taken(NETWORK, SGD(0.1, weight_decay=0.1), 1)
     assert not taken(NETWORK, Adam(0.1), 1)
     assert not taken(Network([Dense(3)], (6,)), SGD(0.1), 1)
+    assert not taken(Network([Dense(3), ReLU()], (6,)), SGD(0.1), 1)
+
+    class Other(SGD):
+        """It might do anything."""
+
+    assert not taken(NETWORK, Other(0.1), 1)
     assert not taken(Network([ReLU(), Dense(3)], (6,)), SGD(0.1), 1)
     assert not taken(Network([Dense(4), BatchNorm(), Dense(3)], (6,)), SGD(0.1), 1)
+
+
+def test_nothing_is_read_back_while_the_steps_are_taken(monkeypatch):
+    """On a GPU the host would wait; array-api-strict would tell, if it did not let everyone look."""
+    strict = xpnet.get_backend("array_api_strict:device1")
+
+    def refuse(array, *arguments):
+        raise AssertionError("the host looked at an array")
+
+    layers = [RandomShift(1), Conv2D(2, 3), BatchNorm(), ReLU(), MaxPool2D(2), Flatten(), Dropout(0.5), Dense(3)]
+    for network, optimizer in ((Network(layers, (7, 8)), Adam(0.01)), (NETWORK, SGD(0.1))):
+        trainer, progress, data, rows = setting(strict, network, optimizer, loss=SoftmaxCrossEntropy())
+        blocks = works_in_blocks(trainer, 1)
+        assert blocks == (network is NETWORK)
+        scalars = optimizer.scalars(np.arange(1, 24), np.full(23, 0.1))
+        (part, *_) = split_batches(rows | scalars, 4)
+        part |= {} if blocks else {name: part[name][:, 0] for name in scalars}
+        moved, index = move_batches(trainer, part), strict.asarray(np.arange(8).reshape(2, 4))
+        runner = BlockTrainer.of(trainer) if blocks else trainer
+        with monkeypatch.context() as patch:
+            for name in ("__bool__", "__float__", "__int__", "__index__", "__complex__", "__array__", "__iter__"):
+                patch.setattr(type(progress.theta), name, refuse, raising=False)
+            done = runner.run_epoch(progress, moved, data)
+            trainer.evaluate(done.theta, done.state, index, data)
+        assert np.isfinite(strict.to_numpy(done.loss))
 
 
 def test_one_message_carries_all_sums(backend):

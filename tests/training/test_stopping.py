@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import xpnet
 from xpnet import Record
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
 
@@ -127,9 +128,22 @@ def test_the_best_survives_json(best):
     assert best_from_dict(json.loads(text)) == best
 
 
-@pytest.mark.parametrize("patience", [0, -1, 1.0, "3", True])
-def test_a_wrong_patience_is_refused(patience):
-    with pytest.raises(ValueError, match=f"patience={patience!r}: must be an integer of at least 1, or None"):
+def test_the_record_of_a_run_is_that_of_the_weights_it_has(digits):
+    """Early stopping, the history and the run must not disagree about which epoch was the best."""
+    stopped = xpnet.train("mlp", dataset=digits, epochs=12, progress=False)
+    assert stopped.record == stopped.history.best("val_accuracy")
+    assert stopped.record.epoch < 11, "or this shows nothing"
+    assert stopped.record.test_accuracy == stopped.evaluation.accuracy
+    through = xpnet.train("deep", dataset=digits.first(100), epochs=3, progress=False)
+    assert through.record == through.history[-1]
+    assert through.record.test_accuracy == through.evaluation.accuracy
+
+
+@pytest.mark.parametrize(
+    ("patience", "error"), [(0, ValueError), (-1, ValueError), (1.0, TypeError), ("3", TypeError), (True, TypeError)]
+)
+def test_a_wrong_patience_is_refused(patience, error):
+    with pytest.raises(error, match=f"^patience={patience!r}: must be "):
         EarlyStopping(patience)
 
 

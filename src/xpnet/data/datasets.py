@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.checks import require_integer, require_path
 from xpnet.data import cache, download
 from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
 from xpnet.data.download import DataError
 from xpnet.data.idx import decode_idx
-from xpnet.files import as_path
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": (
@@ -115,13 +115,12 @@ class Dataset:
 
         Raises
         ------
-        ValueError
-            If there are not as many.
+        TypeError, ValueError
+            If it is no integer, or there are not as many.
         """
         if train_samples is None:
             return self
-        if isinstance(train_samples, bool) or not isinstance(train_samples, int | np.integer):
-            raise TypeError(f"train_samples={train_samples!r}: must be an integer")
+        require_integer("train_samples", train_samples)
         if not 1 <= train_samples <= len(self.train_images):
             raise ValueError(f"train_samples={train_samples}: {self.name} has from 1 to {len(self.train_images)}")
         return replace(
@@ -292,7 +291,7 @@ def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """
     chosen = data_dir if data_dir is not None else os.environ.get("XPNET_DATA_DIR") or None
     if chosen is not None:
-        return as_path("data_dir", chosen).expanduser()
+        return require_path("data_dir", chosen).expanduser()
     from platformdirs import user_cache_path
 
     return user_cache_path("xpnet") / "mnist"

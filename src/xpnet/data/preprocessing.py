@@ -8,6 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from xpnet.checks import require_fraction, require_positive, require_size
 from xpnet.random import generator
 
 Array = Any
@@ -34,8 +35,8 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
 
     Raises
     ------
-    ValueError
-        If the dtype is not float32 or float64.
+    TypeError, ValueError
+        If ``pixel_max`` is no positive number, or the dtype is not float32 or float64.
 
     Examples
     --------
@@ -44,7 +45,7 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     [0.0, 0.2, 1.0]
     """
     xp = xp or array_namespace(images)
-    return xp.astype(images, _floating(xp, dtype)) / pixel_max
+    return xp.astype(images, _floating(xp, dtype)) / require_positive("pixel_max", pixel_max)
 
 
 def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Namespace = None) -> Array:
@@ -67,9 +68,10 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
 
     Raises
     ------
-    ValueError
-        If the labels are not integers of shape (n,), or the dtype is not float32 or float64. Labels outside the
-        classes do not raise, since to see them would wait for the device: `Dataset` has checked them on the host.
+    TypeError, ValueError
+        If the labels are not integers of shape (n,), ``classes`` is no positive integer, or the dtype is not float32
+        or float64. Labels outside the classes do not raise, since to see them would wait for the device: `Dataset`
+        has checked them on the host.
 
     Examples
     --------
@@ -80,6 +82,9 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     xp = xp or array_namespace(labels)
     if labels.ndim != 1 or not xp.isdtype(labels.dtype, "integral"):
         raise ValueError(f"labels: shape {tuple(labels.shape)} of {labels.dtype}; must be (n,) of integers")
+    # The numbers of the classes may be too many for the labels' own dtype.
+    fits = require_size("classes", classes) - 1 <= xp.iinfo(labels.dtype).max
+    labels = labels if fits else xp.astype(labels, xp.int32)
     each = xp.arange(classes, dtype=labels.dtype, device=device(labels))
     return xp.astype(labels[:, None] == each[None, :], _floating(xp, dtype))
 
@@ -114,14 +119,8 @@ def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[
     >>> len(train), len(validation), sorted({*train.tolist(), *validation.tolist()}) == list(range(10))
     (7, 3, True)
     """
-    if isinstance(n, bool) or not isinstance(n, int | np.integer):
-        raise TypeError(f"n={n!r}: must be an integer, the number of samples")
-    if n < 1:
-        raise ValueError(f"n={n}: must be at least 1")
-    if isinstance(fraction, bool) or not isinstance(fraction, int | float | np.integer | np.floating):
-        raise TypeError(f"validation_fraction={fraction!r}: must be a number in [0, 1)")
-    if not 0.0 <= fraction < 1.0:
-        raise ValueError(f"validation_fraction={fraction!r}: must be in [0, 1)")
+    require_size("n", n)
+    require_fraction("validation_fraction", fraction)
     held_out = round(n * fraction)
     if fraction > 0.0 and not 0 < held_out < n:
         left = "validate on" if held_out == 0 else "train on"

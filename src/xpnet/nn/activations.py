@@ -12,7 +12,8 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, State, require_number
+from xpnet.checks import require_number
+from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, State
 
 
 def relu(x: Array, *, xp: Namespace = None) -> Array:
@@ -289,6 +290,7 @@ class LeakyReLU(Activation):
 
     def __post_init__(self) -> None:
         """Check the slope."""
+        super().__post_init__()
         require_number("slope", self.slope)
         if not 0.0 <= self.slope <= 1.0:
             raise ValueError(f"slope={self.slope!r}: LeakyReLU takes a slope in [0, 1]")

@@ -9,7 +9,8 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, ShapeError, State, require_size
+from xpnet.checks import require_size
+from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, ShapeError, State
 
 
 def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
@@ -45,14 +46,16 @@ def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
     # Where each pixel comes from, and whether that is inside the image.
     row = xp.arange(h, **where)[:, None] - shifts[None, :, 0]
     column = xp.arange(w, **where)[:, None] - shifts[None, :, 1]
-    inside = _inside(row, h, xp)[:, None, :] & _inside(column, w, xp)[None, :, :]
-    row, column = xp.clip(row, 0, h - 1), xp.clip(column, 0, w - 1)
+    down, across = _inside(row, h, xp), _inside(column, w, xp)
+    # What would come from outside is taken from row or column 0, and set to zero below. Not by clip: that reads masks
+    # back to the host on CuPy.
+    row, column = row * xp.astype(down, xp.int32), column * xp.astype(across, xp.int32)
     # The flat index of pixel (row, channel, column, image).
     index = (row * (c * w * n))[:, None, None, :] + (column * n)[None, None, :, :]
     index = index + (xp.arange(c, **where) * (w * n))[None, :, None, None]
     index = index + xp.arange(n, **where)
     y = xp.reshape(xp.take(xp.reshape(x, (-1,)), xp.reshape(index, (-1,)), axis=0), x.shape)
-    y *= xp.astype(inside, x.dtype)[:, None, :, :]
+    y *= xp.astype(down[:, None, :] & across[None, :, :], x.dtype)[:, None, :, :]
     return y
 
 
@@ -81,6 +84,7 @@ class RandomShift(Layer):
 
     def __post_init__(self) -> None:
         """Check the distance."""
+        super().__post_init__()
         require_size("pixels", self.pixels)
 
     def output_shape(self, input_shape: Shape) -> Shape:

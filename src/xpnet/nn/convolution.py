@@ -21,6 +21,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from xpnet.backends import convolution_lowering, product_limit
+from xpnet.checks import require_instance, require_size
 from xpnet.nn.images import Pair, as_pair, image_output_size, output_size, pad, pad_or_crop, spread
 from xpnet.nn.layers import (
     Array,
@@ -34,8 +35,6 @@ from xpnet.nn.layers import (
     Random,
     Shape,
     State,
-    require_instance,
-    require_size,
 )
 
 
@@ -298,6 +297,7 @@ class Conv2D(Layer):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
+        super().__post_init__()
         require_size("filters", self.filters)
         kernel = as_pair("kernel_size", self.kernel_size)
         stride = as_pair("stride", self.stride)

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, get_backend
-from xpnet.nn.layers import Context, require_instance
+from xpnet.checks import require_instance
+from xpnet.nn.layers import Context
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
 

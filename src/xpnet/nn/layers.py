@@ -25,6 +25,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from xpnet.checks import require_instance, require_number, require_positive, require_size, use_python_numbers
+
 Array = Any
 """An array of any library that follows the Array API standard."""
 
@@ -94,7 +96,8 @@ class Context(NamedTuple):
 class Initializer:
     """The base of all initializers, which draw the first value of a weight array, on the host.
 
-    One of your own overrides `__call__`. As it is a dataclass, its fields are saved with a run.
+    One of your own overrides `__call__`. Where it has fields, decorate it with ``@dataclass(frozen=True)``: they are
+    saved with a run.
 
     Examples
     --------
@@ -107,6 +110,10 @@ class Initializer:
     >>> float(params["weight"].std().round(2))
     0.13
     """
+
+    def __post_init__(self) -> None:
+        """Check the fields; subclasses add to this."""
+        use_python_numbers(self)
 
     def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
         """Draw an array.
@@ -148,6 +155,7 @@ class Uniform(Initializer):
 
     def __post_init__(self) -> None:
         """Check the bound."""
+        super().__post_init__()
         require_positive("bound", self.bound)
 
     def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
@@ -220,6 +228,10 @@ class Layer:
     >>> Network([Dense(3), Double()], input_shape=(4,)).output_shape
     (3,)
     """
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters; subclasses add to this."""
+        use_python_numbers(self)
 
     def minimum_batch(self, input_shape: Shape) -> int:
         """Return the least number of samples that a training batch needs."""
@@ -370,6 +382,7 @@ class Dense(Layer):
 
     def __post_init__(self) -> None:
         """Check the number of units and the initializer."""
+        super().__post_init__()
         require_size("units", self.units)
         require_instance("init_weight", self.init_weight, Initializer, "HeUniform()")
 
@@ -476,6 +489,7 @@ class Dropout(Layer):
 
     def __post_init__(self) -> None:
         """Check the rate."""
+        super().__post_init__()
         require_number("rate", self.rate)
         if not 0.0 <= self.rate < 1.0:
             raise ValueError(f"rate={self.rate!r}: dropout takes a rate in [0, 1)")
@@ -543,57 +557,3 @@ class Flatten(Layer):
     ) -> tuple[Array | None, Params]:
         """Undo the merge."""
         return (dy if len(cache) == 2 else ctx.xp.reshape(dy.T, cache)), {}
-
-
-# Checks -----------------------------------------------------------------------------------------------------------
-
-
-def require_positive(name: str, value: float) -> None:
-    """Refuse a number that is not finite and above zero.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument and its value.
-    """
-    require_number(name, value)
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{name}={value!r}: must be a finite number above 0")
-
-
-def require_number(name: str, value: Any) -> None:
-    """Refuse what is not a number.
-
-    Raises
-    ------
-    TypeError
-        Naming the argument and its value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | float | np.integer | np.floating):
-        raise TypeError(f"{name}={value!r}: must be a number, not {type(value).__name__}")
-
-
-def require_instance(name: str, value: Any, kind: type, example: str) -> None:
-    """Refuse what is no instance of a class: most often the class itself, or a name.
-
-    Raises
-    ------
-    TypeError
-        Naming the argument, its value, and an example of what it must be.
-    """
-    if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r}: must be an instance of {kind.__name__}, such as {example}")
-
-
-def require_size(name: str, value: int) -> None:
-    """Refuse what is not an integer of at least one.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument and its value.
-    """
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise TypeError(f"{name}={value!r}: must be an integer, not {type(value).__name__}")
-    if value < 1:
-        raise ValueError(f"{name}={value!r}: must be at least 1")

@@ -15,7 +15,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Namespace, require_number
+from xpnet.checks import require_fraction, use_python_numbers
+from xpnet.nn.layers import Array, Namespace
 
 
 def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -162,6 +163,10 @@ class Loss:
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
 
+    def __post_init__(self) -> None:
+        """Check the hyperparameters; subclasses add to this."""
+        use_python_numbers(self)
+
     def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
         """Turn labels into one-hot targets.
 
@@ -252,9 +257,8 @@ class SoftmaxCrossEntropy(Loss):
 
     def __post_init__(self) -> None:
         """Check the smoothing."""
-        require_number("label_smoothing", self.label_smoothing)
-        if not 0.0 <= self.label_smoothing < 1.0:
-            raise ValueError(f"label_smoothing={self.label_smoothing!r}: must be in [0, 1)")
+        super().__post_init__()
+        require_fraction("label_smoothing", self.label_smoothing)
 
     def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
         """Turn labels into one-hot targets, smoothed."""

@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, backend_of
+from xpnet.checks import require_positive
 from xpnet.nn import losses
 from xpnet.nn.description import describe, from_config, to_config
 from xpnet.nn.layers import (
@@ -30,7 +31,6 @@ from xpnet.nn.layers import (
     Shape,
     ShapeError,
     State,
-    require_positive,
 )
 
 EVALUATION_BATCH = 500

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from array_api_compat import array_namespace
 
+from xpnet.checks import require_number, require_positive
 from xpnet.nn.layers import (
     Array,
     Context,
@@ -19,8 +20,6 @@ from xpnet.nn.layers import (
     Random,
     Shape,
     State,
-    require_number,
-    require_positive,
 )
 
 
@@ -229,6 +228,7 @@ class BatchNorm(Layer):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
+        super().__post_init__()
         require_positive("epsilon", self.epsilon)
         require_number("momentum", self.momentum)
         if not 0.0 < self.momentum <= 1.0:

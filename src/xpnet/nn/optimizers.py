@@ -8,13 +8,13 @@ Adam's bias corrections) is computed on the host in float64 for a whole epoch an
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.nn.layers import Array, Namespace, require_number, require_positive, require_size
+from xpnet.checks import require_fraction, require_number, require_positive, require_size, use_python_numbers
+from xpnet.nn.layers import Array, Namespace
 
 HostVector = NDArray[np.float64]
 
@@ -39,10 +39,11 @@ class Optimizer:
     """
 
     learning_rate: float
-    weight_decay: float = 0.0
+    weight_decay: float = field(default=0.0, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the hyperparameters."""
+        """Check the hyperparameters; subclasses add to this."""
+        use_python_numbers(self)
         require_positive("learning_rate", self.learning_rate)
         require_number("weight_decay", self.weight_decay)
         if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
@@ -141,7 +142,7 @@ class SGD(Optimizer):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         super().__post_init__()
-        _require_fraction("momentum", self.momentum)
+        require_fraction("momentum", self.momentum)
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov=True: needs a momentum above 0")
 
@@ -211,7 +212,7 @@ class RMSprop(Optimizer):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         super().__post_init__()
-        _require_fraction("decay", self.decay)
+        require_fraction("decay", self.decay)
         require_positive("epsilon", self.epsilon)
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
@@ -276,8 +277,8 @@ class Adam(Optimizer):
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
         super().__post_init__()
-        _require_fraction("beta1", self.beta1)
-        _require_fraction("beta2", self.beta2)
+        require_fraction("beta1", self.beta1)
+        require_fraction("beta2", self.beta2)
         require_positive("epsilon", self.epsilon)
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
@@ -344,7 +345,7 @@ class AdamW(Adam):
     array([0.95])
     """
 
-    weight_decay: float = 1e-2
+    weight_decay: float = field(default=1e-2, kw_only=True)
 
     def decayed(self, theta: Array, gradient: Array) -> Array:
         """Return the gradient as it is."""
@@ -377,6 +378,10 @@ class Schedule:
     >>> Schedule().factor(np.asarray([0.0, 10.0]))
     array([1., 1.])
     """
+
+    def __post_init__(self) -> None:
+        """Check the hyperparameters; subclasses add to this."""
+        use_python_numbers(self)
 
     @property
     def length(self) -> float:
@@ -422,6 +427,7 @@ class StepDecay(Schedule):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
+        super().__post_init__()
         require_size("every", self.every)
         require_number("gamma", self.gamma)
         if not 0.0 < self.gamma <= 1.0:
@@ -466,8 +472,9 @@ class Cosine(Schedule):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
+        super().__post_init__()
         require_size("epochs", self.epochs)
-        _require_fraction("floor", self.floor)
+        require_fraction("floor", self.floor)
         require_number("warm_up", self.warm_up)
         if not 0.0 <= self.warm_up < self.epochs:
             raise ValueError(f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}")
@@ -514,18 +521,13 @@ class WarmUp(Schedule):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
+        super().__post_init__()
         require_positive("epochs", self.epochs)
         _require_start(self.start)
 
     def factor(self, epochs: HostVector) -> HostVector:
         """Return the factors."""
         return np.minimum(self.start + (1.0 - self.start) * epochs / self.epochs, 1.0)
-
-
-def _require_fraction(name: str, value: Any) -> None:
-    require_number(name, value)
-    if not 0.0 <= value < 1.0:
-        raise ValueError(f"{name}={value!r}: must be in [0, 1)")
 
 
 def _require_start(value: float) -> None:

@@ -171,6 +171,7 @@ class _Pool(Layer):
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
+        super().__post_init__()
         size, _, padding = self.geometry
         if any(2 * p > s for p, s in zip(padding, size, strict=True)):
             raise ValueError(f"padding={self.padding!r}: must be at most half of size={self.size!r}")

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.files import as_path, write_atomically
+from xpnet.checks import require_path
+from xpnet.files import write_atomically
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -65,7 +66,7 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
     >>> figure = plots.training_curves([Record(0, 0.9, 0.7)], title="mlp on digits")
     >>> plots.save(figure, "curves.png")  # doctest: +SKIP
     """
-    kind = as_path("path", path).suffix[1:].lower()
+    kind = require_path("path", path).suffix[1:].lower()
     known = figure.canvas.get_supported_filetypes()
     if kind not in known:
         raise ValueError(f"path={os.fspath(path)!r}: its ending must be one of {', '.join(sorted(known))}")

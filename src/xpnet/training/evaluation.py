@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.checks import require_instance
 from xpnet.data.datasets import Dataset
-from xpnet.nn.layers import require_instance
 from xpnet.nn.network import Network
 
 

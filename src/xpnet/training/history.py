@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from xpnet.files import as_path, write_atomically
+from xpnet.checks import require_path
+from xpnet.files import write_atomically
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,16 @@ class Record:
     test_loss: float | None = None
     test_accuracy: float | None = None
     seconds: float = 0.0
+
+    def merit(self, metric: str) -> tuple[float, float]:
+        """Say how good the epoch is by a metric: of two, the greater is the better.
+
+        On a small validation set the accuracy is soon as high as it gets, while the network still learns: of equal
+        accuracies the lower loss decides. NaN where the metric was not measured.
+        """
+        value, loss = getattr(self, metric), getattr(self, f"{metric.partition('_')[0]}_loss")
+        value = math.nan if value is None else value
+        return -value if metric.endswith("loss") else value, -math.inf if loss is None else -loss
 
     def finite(self) -> bool:
         """Whether every loss is a finite number."""
@@ -118,7 +129,9 @@ class History(Sequence[Record]):
         return [getattr(record, name) for record in self]
 
     def best(self, metric: str) -> Record:
-        """Return the epoch with the highest accuracy or the lowest loss; the earliest of equals.
+        """Return the epoch with the highest accuracy or the lowest loss.
+
+        Of equal accuracies the one with the lower loss is the better, as in early stopping; else the earliest.
 
         Parameters
         ----------
@@ -132,12 +145,10 @@ class History(Sequence[Record]):
         """
         if metric not in METRICS:
             raise ValueError(f"metric {metric!r}: unknown; there are {', '.join(METRICS)}")
-        sign = -1.0 if metric.endswith("loss") else 1.0
-        values = [(value, record) for value, record in zip(self.column(metric), self, strict=True)]
-        measured = [(sign * value, record) for value, record in values if value is not None and value == value]
+        measured = [record for record in self if not math.isnan(record.merit(metric)[0])]
         if not measured:
             raise ValueError(f"metric {metric!r}: no epoch has measured it")
-        return max(measured, key=lambda pair: pair[0])[1]
+        return max(measured, key=lambda record: record.merit(metric))
 
     def to_dicts(self) -> list[dict[str, Any]]:
         """Return the records as dictionaries."""
@@ -176,7 +187,7 @@ class History(Sequence[Record]):
             If the file is something else, naming the line.
         """
         try:
-            text = as_path("path", path).read_bytes().decode()
+            text = require_path("path", path).read_bytes().decode()
             rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
         except (csv.Error, UnicodeDecodeError) as error:
             raise ValueError(f"{path}: not a history: {error}") from None

@@ -19,11 +19,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, check_dtype, kept_memory, thread_limit
+from xpnet.checks import require_instance, require_path, require_size, use_python_numbers
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
-from xpnet.files import as_path
 from xpnet.nn.description import to_config
-from xpnet.nn.layers import require_instance, require_size
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
@@ -86,6 +85,7 @@ class Plan:
 
     def __post_init__(self) -> None:
         """Check that the parts fit together."""
+        use_python_numbers(self)
         require_size("epochs", self.epochs)
         require_size("batch_size", self.batch_size)
         require_instance("schedule", self.schedule, Schedule, "Cosine(epochs=10)")
@@ -422,7 +422,7 @@ def fit(
     )
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
-    directory = None if output_dir is None else RunDirectory(as_path("output_dir", output_dir))
+    directory = None if output_dir is None else RunDirectory(require_path("output_dir", output_dir))
     callbacks = _callable(callbacks)
     with ExitStack() as stack:
         stack.enter_context(thread_limit(ranks.threads(threads)))
@@ -459,7 +459,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "versions": {
             "xpnet": __version__,
             "numpy": np.__version__,
-            trainer.backend.library: trainer.backend.version,
+            trainer.backend.spec.partition(":")[0]: trainer.backend.version,
         },
         "dtype": trainer.dtype,
         "seed": plan.streams.seed,

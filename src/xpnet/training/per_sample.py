@@ -35,9 +35,11 @@ def works_in_blocks(trainer: Trainer, batch_size: int) -> bool:
     layers = trainer.network.layers
     return (
         batch_size == 1
-        and len(layers) > 1
         and type(layers[0]) is Dense
-        and isinstance(trainer.optimizer, SGD)
+        # Something has to learn behind it, too.
+        and trainer.network.slots[-1].layer > 0
+        # Subclasses may do other things.
+        and type(trainer.optimizer) is SGD
         and trainer.optimizer.plain
         and trainer.all_reduce is None
         # A layer with state looks at the batch, so that one sample at a time is another thing than a block.

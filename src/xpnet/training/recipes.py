@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, check_dtype
+from xpnet.checks import require_positive, require_size
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.nn.activations import ReLU
 from xpnet.nn.augmentation import RandomShift
@@ -32,8 +33,6 @@ from xpnet.nn.layers import (
     Params,
     Shape,
     Uniform,
-    require_positive,
-    require_size,
 )
 from xpnet.nn.losses import SquaredError
 from xpnet.nn.network import Network

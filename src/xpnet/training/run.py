@@ -15,12 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, check_dtype, get_backend
+from xpnet.checks import require_path
 from xpnet.data.datasets import Dataset
-from xpnet.files import as_path, check_writable_directory, write_atomically
+from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
 from xpnet.training.checkpoint import CheckpointError, check_arrays, config_differences, load_arrays, save_arrays
 from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.history import History
+from xpnet.training.history import History, Record
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -62,6 +63,12 @@ class Run:
     def evaluation(self) -> Evaluation:
         """How the network does on the test set."""
         return evaluate(self.network, self.data)
+
+    @property
+    def record(self) -> Record:
+        """The record of the epoch whose weights the network has."""
+        stopping = self.config["stopping"]
+        return self.history[-1] if stopping["patience"] is None else self.history.best(stopping["monitor"])
 
     @property
     def title(self) -> str:
@@ -130,7 +137,7 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
     CheckpointError
         If the folder is not that of a run.
     """
-    path = as_path("directory", directory) / CONFIG
+    path = require_path("directory", directory) / CONFIG
     try:
         config = json.loads(path.read_text(encoding="utf-8"))
     except (FileNotFoundError, NotADirectoryError):
@@ -154,7 +161,7 @@ def load_history(directory: str | os.PathLike[str]) -> History:
         If the folder is not that of a run, or the history is damaged.
     """
     try:
-        return History.from_csv(as_path("directory", directory) / HISTORY)
+        return History.from_csv(require_path("directory", directory) / HISTORY)
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(directory)!r}: the history cannot be read: {error}") from None
 
@@ -200,7 +207,7 @@ def load(
     """
     opened = get_backend(backend)
     config = load_config(directory)
-    path = as_path("directory", directory) / MODEL
+    path = require_path("directory", directory) / MODEL
     if not path.is_file():
         raise CheckpointError(f"{str(directory)!r}: the run is not finished, it has no {MODEL}")
     chosen = check_dtype(dtype or config["dtype"])

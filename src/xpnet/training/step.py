@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend
-from xpnet.nn.layers import Array, Context, Namespace, State, require_instance
+from xpnet.checks import require_instance
+from xpnet.nn.layers import Array, Context, Namespace, State
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import EVALUATION_BATCH, Network
 from xpnet.nn.optimizers import Optimizer
@@ -259,7 +260,7 @@ def device_data(trainer: Trainer, images: NDArray[Any], labels: NDArray[Any], cl
     backend = trainer.backend
     flat = images.reshape(len(images), -1)
     return DeviceData(
-        backend.asarray(flat if flat.dtype.kind == "u" else flat.astype(trainer.dtype)),
+        backend.asarray(flat if flat.dtype.kind in "ui" else flat.astype(trainer.dtype)),
         backend.asarray(labels, "int32"),
         backend.asarray(trainer.loss.targets(labels, classes), trainer.dtype),
     )

@@ -7,6 +7,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
+from xpnet.checks import require_size, use_python_numbers
 from xpnet.training.history import Record
 
 MONITORS = ("val_accuracy", "val_loss")
@@ -52,25 +53,16 @@ class EarlyStopping:
 
     def __post_init__(self) -> None:
         """Check the hyperparameters."""
-        if self.patience is not None and (
-            isinstance(self.patience, bool) or not isinstance(self.patience, int) or self.patience < 1
-        ):
-            raise ValueError(f"patience={self.patience!r}: must be an integer of at least 1, or None")
+        use_python_numbers(self)
+        if self.patience is not None:
+            require_size("patience", self.patience)
         if self.monitor not in MONITORS:
             raise ValueError(f"monitor={self.monitor!r}: must be one of {', '.join(MONITORS)}")
 
     def update(self, best: Best, record: Record) -> Best:
-        """Return the best epoch, this one included; an equal value is an improvement only with a lower loss.
-
-        On a small validation set the accuracy is soon as high as it gets, while the network still learns.
-        """
-        value = getattr(record, self.monitor)
-        if value is None:
-            return best
-        value = -value if self.monitor.endswith("loss") else value
-        loss = math.inf if record.val_loss is None else record.val_loss
-        better = value > best.value or (value == best.value and loss < best.loss)
-        return Best(record.epoch, value, loss) if better else best
+        """Return the best epoch, this one included, by `Record.merit`."""
+        value, less_loss = record.merit(self.monitor)
+        return Best(record.epoch, value, -less_loss) if (value, less_loss) > (best.value, -best.loss) else best
 
     def should_stop(self, best: Best, epoch: int) -> bool:
         """Whether patience has run out after ``epoch``."""

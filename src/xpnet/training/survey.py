@@ -121,7 +121,6 @@ def ladder(
     rows: list[Row] = []
     for recipe in recipes:
         run = train(recipe, dataset=data, **settings)
-        best = max((r.val_accuracy for r in run.history if r.val_accuracy is not None), default=None)
         rows.append(
             {
                 "recipe": recipe,
@@ -131,7 +130,7 @@ def ladder(
                 "parameters": run.network.size,
                 "epochs": len(run.history),
                 "seconds": sum(record.seconds for record in run.history),
-                "val_accuracy": best,
+                "val_accuracy": run.record.val_accuracy,
                 "test_accuracy": run.evaluation.accuracy,
             }
         )
