@@ -1,5 +1,6 @@
 """The command line: what it prints where, its exit codes, and that it calls what a user would call."""
 
+import dataclasses
 import json
 import os
 import pty
@@ -8,14 +9,16 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 import xpnet
+from xpnet import Dense, Network
 from xpnet.cli import main
 from xpnet.training.checkpoint import RunDirectory
-from xpnet.training.run import Run
+from xpnet.training.run import FILES, Run
 from xpnet.training.step import Trainer
 
 
@@ -186,6 +189,12 @@ def test_plot(run_dir, tmp_path):
         (["compare", "--dataset", "digits", "--epochs", "0", "--output-dir", "new"], "epochs=0"),
         (["ladder", "--dataset", "digits", "--recipes", "mlp,nope", "--output-dir", "new"], "recipe='nope'"),
         (["ladder", "--dataset", "digits", "--backend", "nope", "--output-dir", "new"], "backend='nope'"),
+        (["ladder", "--dataset", "nope", "--output-dir", "new"], "dataset='nope'"),
+        (["ladder", "--dataset", "digits", "--threads", "0", "--output-dir", "new"], "threads=0"),
+        (["ladder", "--dataset", "digits", "--seed", "-1", "--output-dir", "new"], "seed=-1"),
+        (["ladder", "--dataset", "digits", "--dtype", "f", "--output-dir", "new"], "dtype='f'"),
+        (["compare", "--dataset", "digits", "--train-samples", "0", "--output-dir", "new"], "train_samples=0"),
+        (["compare", "--dataset", "digits", "--train-samples", "1001", "--output-dir", "new"], "train_samples=1001"),
     ],
 )
 def test_a_users_mistake_is_one_line_and_exit_code_2(args, words, capsys, tmp_path, monkeypatch):
@@ -300,6 +309,56 @@ def test_a_damaged_run_is_named(trained, tmp_path, capsys, command, damage):
     np.save(tmp_path / "images.npy", np.zeros((1, 64)))
     assert main([command, str(folder), *([str(tmp_path / "images.npy")] if command == "predict" else [])]) == 2
     assert str(folder) in one_line(capsys)
+
+
+def test_plot_prints_one_document(trained, tmp_path, capsys):
+    assert main(["plot", str(trained), str(tmp_path / "c.svg"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"run": str(trained), "picture": str(tmp_path / "c.svg")}
+    assert "numpy, float32, seed 0" in (tmp_path / "c.svg").read_text()  # the run's own title
+
+
+def test_what_is_done_is_shown_and_saved_when_the_rest_is_interrupted(tmp_path, capsys, monkeypatch):
+    from xpnet.training import survey
+
+    def interrupted(recipe="mlp", **settings):
+        if recipe == "deep":
+            raise KeyboardInterrupt
+        return xpnet.train(recipe, **settings)
+
+    monkeypatch.setattr(survey, "train", interrupted)
+    folder = tmp_path / "l"
+    args = ["ladder", "--dataset", "digits", "--epochs", "1", "--recipes", " mlp, deep", "--output-dir", str(folder)]
+    assert main([*args, "--json"]) == 130
+    document = json.loads(capsys.readouterr().out)
+    assert [row["recipe"] for row in document["rows"]] == ["mlp"]
+    assert (folder / "ladder.json").is_file()
+
+
+def test_to_resume_where_nothing_is_begins_and_says_so(tmp_path, capsys):
+    args = ["train", "--dataset", "digits", "--epochs", "1", "--train-samples", "50", "--resume"]
+    assert main([*args, "--output-dir", str(tmp_path / "new")]) == 0
+    assert "holds no run yet: beginning one" in capsys.readouterr().err
+
+
+def test_only_what_was_written_is_listed(tmp_path, capsys):
+    (tmp_path / "mine.txt").write_text("mine")
+    args = ["train", "--dataset", "digits", "--epochs", "1", "--train-samples", "50", "--output-dir", str(tmp_path)]
+    assert main([*args, "--json"]) == 0
+    files = json.loads(capsys.readouterr().out)["files"]
+    assert sorted(Path(file).name for file in files) == sorted(FILES)
+
+
+def test_too_little_memory_has_a_message(capsys, monkeypatch):
+    monkeypatch.setattr("xpnet.cli.list_backends", lambda: (_ for _ in ()).throw(MemoryError()))
+    assert main(["backends"]) == 1
+    assert "not enough memory" in one_line(capsys)
+
+
+def test_a_run_on_data_of_ones_own_is_evaluated_by_python_alone(tmp_path, capsys, digits):
+    run = xpnet.fit(Network([Dense(10)], (64,)), dataclasses.replace(digits, name="mine"), epochs=1, progress=False)
+    run.save(tmp_path / "r")
+    assert main(["evaluate", str(tmp_path / "r")]) == 2
+    assert "was trained on 'mine', which is none of digits, mnist: name one by --dataset" in one_line(capsys)
 
 
 def test_a_run_that_cannot_be_drawn_is_named(trained, tmp_path, capsys):

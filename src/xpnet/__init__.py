@@ -6,6 +6,7 @@
 (4,)
 """
 
+from xpnet._version import __version__ as __version__
 from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
 from xpnet.data import DataError, Dataset, IdxError, load_dataset
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
@@ -45,8 +46,6 @@ from xpnet.training.history import History, Record
 from xpnet.training.loop import DivergedError, fit
 from xpnet.training.recipes import train
 from xpnet.training.run import Run, load
-
-__version__ = "0.1.0"
 
 __all__ = [
     "GELU",

@@ -694,21 +694,35 @@ def thread_limit(threads: int | None) -> Iterator[None]:
     ...     (np.ones((2, 3)) @ np.ones((3, 4))).shape
     (2, 4)
     """
+    count = check_threads(threads)
+    if count is None:
+        yield
+        return
+    from threadpoolctl import threadpool_limits
+
+    with threadpool_limits(count):
+        yield
+
+
+def check_threads(threads: int | None) -> int | None:
+    """Return how many threads the linear algebra shall take: ``threads``, else ``XPNET_THREADS``, else ``None``.
+
+    Raises
+    ------
+    ValueError
+        If the number is not at least 1.
+    """
     argument = "threads" if threads is not None else "XPNET_THREADS"
     given = threads if threads is not None else os.environ.get("XPNET_THREADS")
     if given is None or given == "":
-        yield
-        return
+        return None
     try:
         count = int(given) if isinstance(given, str) else operator.index(given)
     except (TypeError, ValueError):
         count = 0
     if count < 1:
         raise ValueError(f"{argument}={given!r}: must be an integer of at least 1")
-    from threadpoolctl import threadpool_limits
-
-    with threadpool_limits(count):
-        yield
+    return count
 
 
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3

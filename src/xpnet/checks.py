@@ -92,7 +92,9 @@ def require_instance(name: str, value: Any, kind: type, example: str) -> None:
         Naming the argument, its value, and an example of what it must be.
     """
     if not isinstance(value, kind):
-        raise TypeError(f"{name}={value!r}: must be an instance of {kind.__name__}, such as {example}")
+        shown = repr(value)
+        shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
+        raise TypeError(f"{name}={shown}: must be an instance of {kind.__name__}, such as {example}")
 
 
 def require_path(name: str, value: Any) -> Path:

@@ -17,25 +17,17 @@ from typing import Any
 
 import click
 
-from xpnet.backends import DTYPES, get_backend, list_backends
+from xpnet.backends import BACKENDS, DTYPES, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.files import check_writable_directory
+from xpnet.training.checkpoint import RunDirectory
 from xpnet.training.distributed import NAMES as DISTRIBUTED
 from xpnet.training.distributed import end_job, get_ranks, hold_back
-from xpnet.training.recipes import RECIPES, check_settings, train
-from xpnet.training.run import load, load_config, load_history
+from xpnet.training.recipes import RECIPE_SETTINGS, RECIPES, check_settings, train
+from xpnet.training.run import FILES, load, load_config, load_history, title_of
 
 Command = Callable[..., Any]
-
-RECIPE_SETTINGS = (
-    "epochs",
-    "batch_size",
-    "learning_rate",
-    "hidden_sizes",
-    "validation_fraction",
-    "patience",
-)
 
 
 def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
@@ -59,12 +51,15 @@ def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tup
 
 
 recipe_option = click.option("--recipe", default="mlp", show_default=True, help=", ".join(RECIPES) + ".")
+data_dir_option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."
+)
 data_options = options(
     click.option("--dataset", help=f"{', '.join(NAMES)}; by default MNIST, or digits if that cannot be had."),
-    click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."),
+    data_dir_option,
 )
 backend_options = options(
-    click.option("--backend", help="numpy, cupy, cupy:1, torch, torch:cuda, jax, array_api_strict."),
+    click.option("--backend", help=f"{', '.join(BACKENDS)}, or one's device, as cupy:1 or torch:cuda."),
     click.option("--dtype", help=f"{' or '.join(DTYPES)}."),
 )
 training_options = options(
@@ -109,10 +104,18 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     if output_dir is None:
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         output_dir = Path("runs") / f"{settings['recipe']}-{data.name}-{now}"
-    run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
+    checkpoints = RunDirectory(output_dir).checkpoints
+    if ranks.first and settings["resume"] and not checkpoints.is_dir():
+        click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
+    try:
+        run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
+    except KeyboardInterrupt:
+        if ranks.first and checkpoints.is_dir():
+            click.echo(f"xpnet: --output-dir {output_dir} --resume goes on after the last epoch", err=True)
+        raise
     if not ranks.first:
         return
-    files = sorted(str(path) for path in output_dir.iterdir() if path.is_file() and path.name[0] != ".")
+    files = sorted(str(output_dir / name) for name in FILES)
     accuracy = run.evaluation.accuracy
     if as_json:
         print_json(
@@ -128,15 +131,15 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     c = run.config
     click.echo(
         f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
-        f"test accuracy {accuracy:.4f} after {len(run.history)} epochs, "
-        f"{sum(record.seconds for record in run.history):.1f} s of training"
+        f"test accuracy {accuracy:.4f} after {run.history.epochs}, {run.history.seconds:.1f} s of training"
     )
     click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
 
-@cli.command("evaluate")
+@cli.command("evaluate", short_help="Test the network of a run.")
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@data_options
+@click.option("--dataset", help=f"{', '.join(NAMES)}; by default what the run was trained on.")
+@data_dir_option
 @backend_options
 @json_option
 def evaluate_command(
@@ -151,7 +154,11 @@ def evaluate_command(
     from xpnet.training.evaluation import evaluate
 
     network = load(run_dir, backend=backend, dtype=dtype)
-    data = load_dataset(dataset or load_config(run_dir)["dataset"], data_dir=data_dir)
+    name = dataset or load_config(run_dir)["dataset"]
+    if dataset is None and name not in NAMES:
+        known = ", ".join(NAMES)
+        raise ValueError(f"{run_dir}: was trained on {name!r}, which is none of {known}: name one by --dataset")
+    data = load_dataset(name, data_dir=data_dir)
     result = evaluate(network, data)
     if as_json:
         print_json({"run": str(run_dir), "dataset": data.name, **result.to_dict()})
@@ -159,7 +166,7 @@ def evaluate_command(
     click.echo(f"{run_dir} on {data.name}: test accuracy {result.accuracy:.4f}\n{result.table()}")
 
 
-@cli.command("predict")
+@cli.command("predict", short_help="Predict the classes of images.")
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path))
 @backend_options
@@ -171,7 +178,8 @@ def predict_command(run_dir: Path, images: Path, backend: str | None, dtype: str
     if as_json:
         print_json({"run": str(run_dir), "images": str(images), "labels": labels})
         return
-    click.echo("\n".join(str(label) for label in labels))
+    for label in labels:
+        click.echo(str(label))
 
 
 def read_images(path: Path) -> Any:
@@ -188,12 +196,16 @@ def read_images(path: Path) -> Any:
 
     try:
         # Mapped into memory, not read: a damaged header may promise more than there is memory.
-        return np.array(np.lib.format.open_memmap(path, mode="r")) if path.suffix == ".npy" else read_idx(path)
+        is_npy = path.suffix.lower() == ".npy"
+        return np.array(np.lib.format.open_memmap(path, mode="r")) if is_npy else read_idx(path)
     except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(f"images={str(path)!r}: cannot be read: {error}") from None
+        raise ValueError(
+            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted; pictures of other formats "
+            "can be turned into one with Python, see 'Use your own images' in the documentation)"
+        ) from None
 
 
-@cli.command("backends")
+@cli.command("backends", short_help="List the backends and their devices.")
 @json_option
 def backends_command(as_json: bool) -> None:
     """List the backends: versions, devices, and why one cannot be used."""
@@ -228,7 +240,7 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
     click.echo(f"MNIST is complete and verified in {folder}")
 
 
-@cli.command("compare")
+@cli.command("compare", short_help="Run one recipe on several backends.")
 @recipe_option
 @data_options
 @click.option("--backends", "specs", help="With commas between them; by default all that are usable.")
@@ -240,23 +252,20 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
     """Run one recipe with one seed on several backends, and show how far they agree and how long they take."""
     from xpnet.training import survey
 
-    names = specs.split(",") if specs else survey.usable_backends()
-    check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
-    for name in names:
-        get_backend(name)
+    names = _names(specs) or survey.usable_backends()
+    survey.check_survey([settings["recipe"]], names, settings)
+    settings |= {"dataset": load_dataset(settings["dataset"], data_dir=settings.pop("data_dir"))}
+    settings["dataset"].first(settings["train_samples"])
     if output_dir is not None:
         check_writable_directory(output_dir)  # before the work, not after it
-    rows = survey.compare(names, **settings)
-    written = survey.save_comparison(rows, output_dir) if output_dir else []
-    if as_json:
-        print_json({"rows": survey.plain(rows), "files": [str(path) for path in written]})
-        return
-    click.echo(survey.comparison_table(rows))
-    for path in written:
-        click.echo(f"written: {path}")
+    rows: list[survey.Row] = []
+    try:
+        survey.compare(names, each=rows.append, **settings)
+    finally:
+        _show(rows, survey.comparison_table, survey.save_comparison, output_dir, as_json)
 
 
-@cli.command("ladder")
+@cli.command("ladder", short_help="Run the recipes in order.")
 @data_options
 @backend_options
 @click.option("--recipes", help="With commas between them; by default all.")
@@ -269,35 +278,58 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
     """Run the recipes in order, and show what each step buys."""
     from xpnet.training import survey
 
-    names = recipes.split(",") if recipes else list(RECIPES)
-    for name in names:
-        check_settings(name, epochs=settings["epochs"])
-    get_backend(settings["backend"])
+    names = _names(recipes) or list(RECIPES)
+    survey.check_survey(names, [settings["backend"]], settings)
+    settings |= {"dataset": load_dataset(settings["dataset"], data_dir=settings.pop("data_dir"))}
     if output_dir is not None:
         check_writable_directory(output_dir)  # before the work, not after it
-    rows = survey.ladder(names, **settings)
-    written = survey.save_ladder(rows, output_dir) if output_dir else []
+    rows: list[survey.Row] = []
+    try:
+        survey.ladder(names, each=rows.append, **settings)
+    finally:
+        _show(rows, survey.ladder_table, survey.save_ladder, output_dir, as_json)
+
+
+@cli.command("plot", short_help="Draw the curves of a run.")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("picture", type=click.Path(path_type=Path))
+@json_option
+def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
+    """Draw the curves of the run in RUN_DIR to PICTURE, whose ending decides the format."""
+    from xpnet import plots
+
+    config = load_config(run_dir)
+    figure = plots.training_curves(load_history(run_dir), title=title_of(config))
+    if not picture.parent.is_dir():
+        raise ValueError(f"picture={str(picture)!r}: there is no folder {str(picture.parent)!r}")
+    try:
+        plots.save(figure, picture)
+    except OSError as error:
+        raise ValueError(f"picture={str(picture)!r}: {error.strerror}") from None
+    if as_json:
+        print_json({"run": str(run_dir), "picture": str(picture)})
+        return
+    click.echo(f"written: {picture}")
+
+
+def _show(rows: list[Any], table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
+    """Save and print the runs that are done, be it all or those before an interrupt."""
+    from xpnet.training import survey
+
+    if not rows:
+        return
+    written = save(rows, output_dir) if output_dir else []
     if as_json:
         print_json({"rows": survey.plain(rows), "files": [str(path) for path in written]})
         return
-    click.echo(survey.ladder_table(rows))
+    click.echo(table(rows))
     for path in written:
         click.echo(f"written: {path}")
 
 
-@cli.command("plot")
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("picture", type=click.Path(path_type=Path))
-def plot_command(run_dir: Path, picture: Path) -> None:
-    """Draw the curves of the run in RUN_DIR to PICTURE."""
-    from xpnet import plots
-
-    config = load_config(run_dir)
-    figure = plots.training_curves(load_history(run_dir), title=f"{config['recipe']} on {config['dataset']}")
-    if not picture.parent.is_dir():
-        raise ValueError(f"picture={str(picture)!r}: there is no folder {str(picture.parent)!r}")
-    plots.save(figure, picture)
-    click.echo(f"written: {picture}")
+def _names(given: str | None) -> list[str]:
+    """Split what stands between commas."""
+    return [name.strip() for name in given.split(",")] if given else []
 
 
 def print_json(document: Any) -> None:
@@ -324,7 +356,7 @@ def main(args: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (DownloadError, OSError, ArithmeticError, MemoryError) as error:
-        return _failed(error or "not enough memory", 1)
+        return _failed(str(error) or "not enough memory", 1)
     except (ValueError, TypeError) as error:
         # What the library raises for a user's mistake: its words are the whole story.
         return _failed(error, 2)

@@ -59,6 +59,20 @@ def check_seed(seed: int) -> int:
     return number
 
 
+def integers(rng: Any, low: int, high: int, size: tuple[int, ...], dtype: Any = int) -> NDArray[Any]:
+    """Draw integers from ``low`` to ``high - 1``, from a `numpy.random.Generator` or from the legacy `RandomState`.
+
+    Examples
+    --------
+    >>> for rng in (np.random.default_rng(0), np.random.RandomState(0)):
+    ...     print(integers(rng, 0, 10, (4,)))
+    [8 6 5 2]
+    [5 0 3 3]
+    """
+    draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
+    return np.asarray(draw(low, high, size=size, dtype=dtype))
+
+
 class Drawing(Protocol):
     """What a network draws: see `xpnet.Network`."""
 
@@ -103,7 +117,8 @@ class SequentialStreams(Streams):
     """One legacy generator, drawn from in order: first the weights, then epoch after epoch of noise.
 
     That is how the NumPy tutorial draws, and only so do its numbers come out. Samples are visited as they stand.
-    To find an epoch's place in the stream, what comes before it is drawn again, unless it was the last one asked for.
+    To find an epoch's place in the stream, what comes before it is drawn again, unless the epoch before was the last
+    one asked for: its place is kept beside the seed.
 
     Examples
     --------

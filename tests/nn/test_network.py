@@ -52,6 +52,26 @@ def test_a_wrong_gradient_is_found():
 
 
 @pytest.mark.parametrize(
+    ("takes", "refused"),
+    [
+        ((8, 4, 3), [(3, 8, 4), (4, 8, 3), (12, 8), (8, 4)]),
+        ((8, 4), [(4, 8), (2, 16), (16, 2)]),
+    ],
+)
+def test_images_of_another_arrangement_are_refused(takes, refused):
+    network = Network([Flatten(), Dense(3)], takes)
+    bound = network.bind(*network.init(np.random.default_rng(0)), xpnet.get_backend("numpy"))
+    size = int(np.prod(takes))
+    for shape in (takes, (*takes, 1), (1, *takes), (size,), (size, 1)):
+        assert bound.logits(np.zeros((2, *shape))).shape == (2, 3)
+    for shape in refused:
+        with pytest.raises(ShapeError, match=r"^images of shape \(2, .*arranged as"):
+            bound.logits(np.zeros((2, *shape)))
+    rows = Network([Dense(3)], (size,))
+    assert all(rows.takes(shape) for shape in (takes, takes[::-1], (size,)))
+
+
+@pytest.mark.parametrize(
     ("change", "error", "words"),
     [
         ({"network": 3}, TypeError, "^network=3: must be an instance of Network"),
@@ -61,8 +81,10 @@ def test_a_wrong_gradient_is_found():
         (
             {"labels": np.asarray([0])},
             ValueError,
-            r"^labels: shape \(1,\); must be one integer for each of the 2",
+            r"^labels: shape \(1,\) of int64; must be one integer for each of the 2",
         ),
+        ({"labels": [0.0, 1.0]}, ValueError, r"^labels: shape \(2,\) of float64; must be one integer"),
+        ({"network": Network([ReLU()], (3,))}, ValueError, "^network: no layer has parameters"),
         ({"labels": 0}, ValueError, r"^labels: shape \(\)"),
         ({"labels": np.asarray([0, 2])}, ValueError, "^labels: from 0 to 2; must be from 0 to 1"),
     ],

@@ -294,6 +294,12 @@ def test_killed_runs_resume_to_the_same_end(tmp_path):
 
 
 @pytest.mark.usefixtures("heeds_interrupts")
+def test_an_interrupt_in_the_last_epoch_loses_nothing(few):
+    run = train("mlp", dataset=few, epochs=2, callbacks=[lambda r: r.epoch == 1 and os.kill(os.getpid(), 2)], **QUIET)
+    assert len(run.history) == 2
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
 def test_an_interrupt_finishes_the_epoch_and_the_run_resumes(tmp_path, digits):
     settings = {"dataset": digits.first(100), "epochs": 6, "patience": 6, **QUIET}
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 
 import xpnet
-from xpnet.training.recipes import RECIPES
+from xpnet import Dense, Dropout, Flatten, Network, RandomShift
+from xpnet.training.recipes import RECIPES, CoinDropout
 
 
 def rows_of(run, data):
@@ -105,6 +106,61 @@ def test_the_default_recipe_falls_back_on_digits_with_a_warning(monkeypatch, tmp
     with pytest.warns(UserWarning, match="bundled digits instead"):
         run = xpnet.train(epochs=1, progress=False)
     assert (run.config["recipe"], run.config["dataset"]) == ("mlp", "digits")
+
+
+def test_without_a_validation_set_nothing_is_waited_for(few):
+    run = xpnet.train("mlp", dataset=few, epochs=2, validation_fraction=0.0, progress=False)
+    assert run.config["stopping"]["patience"] is None
+    with pytest.raises(ValueError, match=r"^patience=3: early stopping needs a validation set"):
+        xpnet.train("mlp", dataset=few, validation_fraction=0.0, patience=3)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"validation_fraction": 2.0},
+        {"threads": 0},
+        {"resume": True},
+        {"callbacks": 5},
+        {"output_dir": 5},
+        {"train_samples": "x"},
+        {"epochs": 0},
+        {"dtype": "int8"},
+        {"seed": -1},
+        {"backend": "tpu"},
+    ],
+    ids=str,
+)
+def test_what_needs_no_data_is_refused_before_it_is_fetched(monkeypatch, wrong):
+    monkeypatch.setattr("xpnet.training.recipes.load_dataset", lambda *_, **__: pytest.fail("it is fetched"))
+    with pytest.raises((ValueError, TypeError), match=f"^{next(iter(wrong))}="):
+        xpnet.train("mlp", progress=False, **wrong)
+
+
+def test_surveys_refuse_before_the_first_run_what_the_last_would(monkeypatch, digits):
+    from xpnet.training import survey
+
+    monkeypatch.setattr(survey, "train", lambda *_, **__: pytest.fail("the work has begun"))
+    with pytest.raises(ValueError, match=r"hidden_sizes=.*the recipe 'cnn' does not use it"):
+        survey.ladder(["mlp", "cnn"], dataset=digits, hidden_sizes=(5,))
+    with pytest.raises(ValueError, match=r"^backend='nope'"):
+        survey.compare(["numpy", "nope"], dataset=digits)
+    with pytest.raises(ValueError, match=r"^output_dir='x': several runs cannot share a folder"):
+        survey.compare(["numpy"], dataset=digits, output_dir="x")
+
+
+def test_the_tutorials_dropout_draws_from_either_generator():
+    layer = CoinDropout()
+    drawn = [layer.noise(rng, (100,), 50) for rng in (np.random.default_rng(0), np.random.RandomState(0))]
+    assert all(abs(mask.mean() - 0.5) < 0.05 for mask in drawn)
+    np.testing.assert_array_equal(drawn[1], np.random.RandomState(0).randint(0, 2, size=(50, 100)))
+    with pytest.raises(ValueError, match=r"^rate=0\.2: a coin drops half"):
+        CoinDropout(0.2)
+    layers = [RandomShift(1), Flatten(), Dense(4), Dropout(0.2), Dense(10)]
+    run = xpnet.fit(
+        Network(layers, (8, 8)), xpnet.load_dataset("digits").first(30), epochs=1, sequential=True, progress=False
+    )
+    assert run.history[0].finite()
 
 
 @pytest.mark.parametrize(

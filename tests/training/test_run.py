@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import tracemalloc
 from dataclasses import dataclass
@@ -111,6 +112,40 @@ def test_an_initializer_of_ones_own_may_draw_as_it_likes(tmp_path, digits):
     again = xpnet.load(tmp_path)
     assert again.layers == net.layers
     np.testing.assert_array_equal(again.logits(digits.test_images), run.network.logits(digits.test_images))
+
+
+def test_a_run_is_not_saved_over_the_checkpoints_of_another(tmp_path, digits):
+    settings = {"data": digits.first(30), "epochs": 1, "progress": False}
+    xpnet.fit(Network([Dense(10)], (64,)), output_dir=tmp_path, **settings)
+    other = xpnet.fit(Network([Dense(7), Dense(10)], (64,)), **settings)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    with pytest.raises(ValueError, match="holds the checkpoints of another run: choose another folder"):
+        other.save(tmp_path)
+    assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
+    xpnet.fit(Network([Dense(10)], (64,)), output_dir=tmp_path, resume=True, **settings).save(tmp_path)
+
+
+def test_a_run_is_one_line_to_look_at(digits):
+    run = xpnet.fit(Network([Dense(10)], (64,)), digits.first(30), epochs=1, progress=False)
+    assert re.fullmatch(r"Run\(.* on digits, numpy, float32, seed 0: 1 epoch, test accuracy 0\.\d{4}\)", repr(run))
+    assert len(repr(digits)) < 100
+    assert len(repr(run.network)) < 400
+    with pytest.raises(TypeError, match=r"^network=Run\(.*: must be an instance of Network"):
+        xpnet.evaluate(run, digits)
+
+
+def test_two_classes_of_one_name_are_not_mixed_up(tmp_path, digits):
+    xpnet.fit(Network([Dense(10)], (64,)), digits.first(30), epochs=1, progress=False).save(tmp_path)
+
+    class Dense2(xpnet.Layer):
+        """A pupil's own."""
+
+    Dense2.__name__ = "Dense"
+    try:
+        assert_refused(tmp_path, "'Dense': ", "each define a class of this name: rename one")
+    finally:
+        Dense2.__name__ = "Dense2"
+    assert xpnet.load(tmp_path).size == 650
 
 
 # What is damaged is refused -----------------------------------------------------------------------------------------
@@ -242,7 +277,7 @@ def test_weights_that_do_not_say_whose_they_are_are_refused(folder):
         (lambda n: n["layers"][5].update(init_weight=None), "init_weight=None"),
         (lambda n: n["layers"][5].update(nonsense=1), "nonsense"),
         (lambda n: n["layers"][2].update({"class": "Nonsense"}), "'Nonsense' is not a known Layer"),
-        (lambda n: n["layers"][2].update({"class": ["ReLU"]}), "unhashable"),
+        (lambda n: n["layers"][2].update({"class": ["ReLU"]}), "is not a known Layer"),
         (lambda n: n["layers"].insert(0, "ReLU"), "attribute"),
         (lambda n: n.update(layers=[]), "at least one layer"),
         (lambda n: n.update(layers=3), "iterable"),

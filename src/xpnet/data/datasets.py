@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import warnings
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -79,10 +79,10 @@ class Dataset:
     """
 
     name: str
-    train_images: NDArray[Any]
-    train_labels: NDArray[Any]
-    test_images: NDArray[Any]
-    test_labels: NDArray[Any]
+    train_images: NDArray[Any] = field(repr=False)
+    train_labels: NDArray[Any] = field(repr=False)
+    test_images: NDArray[Any] = field(repr=False)
+    test_labels: NDArray[Any] = field(repr=False)
     classes: int = 10
     pixel_max: float = 255.0
 

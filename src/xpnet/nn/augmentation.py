@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from xpnet.checks import require_size
 from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, ShapeError, State
+from xpnet.random import integers
 
 
 def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
@@ -98,8 +99,7 @@ class RandomShift(Layer):
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
         """Draw how far down and across each image moves."""
-        drawn = rng.integers(-self.pixels, self.pixels + 1, size=(n, 2))
-        return np.asarray(drawn, dtype=np.int16)
+        return integers(rng, -self.pixels, self.pixels + 1, (n, 2)).astype(np.int16)
 
     def forward(
         self,

@@ -304,6 +304,8 @@ class Conv2D(Layer):
         if self.padding == "same":
             if stride != (1, 1) or any(k % 2 == 0 for k in kernel):
                 raise ValueError("padding='same': needs a stride of 1 and an odd kernel_size")
+        elif isinstance(self.padding, str):
+            raise ValueError(f"padding={self.padding!r}: must be an integer, a pair of integers, or 'same'")
         else:
             as_pair("padding", self.padding, least=0)
         require_instance("init_weight", self.init_weight, Initializer, "HeUniform()")

@@ -22,16 +22,20 @@ def to_config(part: Any) -> Any:
 
 def from_config(config: dict[str, Any], base: type) -> Any:
     """Build what `to_config` described: an instance of a subclass of ``base``, which may hold an `Initializer`."""
-    known: dict[str, type] = {cls.__name__: cls for cls in [*_subclasses(base), *_subclasses(Initializer)]}
     name = config.get("class")
-    if name not in known:
+    # Of a class that was defined anew, as in a notebook, the last counts.
+    known = {cls.__module__: cls for cls in [*_subclasses(base), *_subclasses(Initializer)] if cls.__name__ == name}
+    if not known:
         raise ValueError(f"{name!r} is not a known {base.__name__}: import the module that defines it first")
+    if len(known) > 1:
+        raise ValueError(f"{name!r}: {' and '.join(sorted(known))} each define a class of this name: rename one")
+    (cls,) = known.values()
     fields = {
         key: from_config(value, base) if isinstance(value, dict) else _tuple_if_list(value)
         for key, value in config.items()
         if key != "class"
     }
-    return known[name](**fields)
+    return cls(**fields)
 
 
 def describe(part: Any) -> str:

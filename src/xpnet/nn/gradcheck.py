@@ -112,9 +112,13 @@ def check_gradients(
     """
     require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
     require_instance("loss", loss, Loss, "SoftmaxCrossEntropy()")
-    images = network.check_images(images, "float64")
-    if np.shape(labels) != (len(images),):
-        raise ValueError(f"labels: shape {np.shape(labels)}; must be one integer for each of the {len(images)} images")
+    if network.size == 0:
+        raise ValueError("network: no layer has parameters, so there are no gradients to check")
+    images, labels = network.check_images(images, "float64"), np.asarray(labels)
+    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"labels: shape {labels.shape} of {labels.dtype}; must be one integer for each of the {len(images)} images"
+        )
     opened = get_backend(backend)
     rng = np.random.default_rng(seed)
     theta, state = network.init(rng)

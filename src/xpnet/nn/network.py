@@ -11,7 +11,7 @@ import functools
 import math
 import operator
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -64,8 +64,8 @@ class Weights:
         Their dtype.
     """
 
-    theta: Array
-    state: list[State]
+    theta: Array = field(repr=False)
+    state: list[State] = field(repr=False)
     backend: Backend
     dtype: str
 
@@ -135,6 +135,12 @@ class Network:
             except ShapeError as error:
                 raise ShapeError(f"layer {i}: {error}") from None
         return tuple(shapes)
+
+    def takes(self, sample_shape: Shape) -> bool:
+        """Whether samples of a shape are arranged as ``input_shape``, axes of length 1 aside, or in one row."""
+        long = [size for size in sample_shape if size != 1]
+        arranged = len(self.input_shape) == 1 or len(long) <= 1 or long == [n for n in self.input_shape if n != 1]
+        return arranged and math.prod(sample_shape) == math.prod(self.input_shape)
 
     @property
     def output_shape(self) -> Shape:
@@ -488,7 +494,7 @@ class Network:
         return caller.asarray(np.argmax(self.logits(images), axis=1))
 
     def predict_proba(self, images: Any) -> NDArray[Any]:
-        """Return the softmax of the outputs: the probability of each class, on the host."""
+        """Return the softmax of the outputs, on the host: probabilities, if cross-entropy was the loss in training."""
         return np.asarray(losses.softmax(self.logits(images)))
 
     def check_images(self, images: Any, dtype: str) -> NDArray[Any]:
@@ -496,10 +502,9 @@ class Network:
         host = np.asarray(images)
         if host.dtype.kind not in "uif":
             raise TypeError(f"images: must be real numbers, not {host.dtype}")
-        wanted = math.prod(self.input_shape)
-        if host.ndim < 2 or math.prod(host.shape[1:]) != wanted:
+        if host.ndim < 2 or not self.takes(host.shape[1:]):
             raise ShapeError(
-                f"images of shape {host.shape}: this network takes (n, ...) with {wanted} numbers "
+                f"images of shape {host.shape}: this network takes (n, ...) with {math.prod(self.input_shape)} numbers "
                 f"a sample, arranged as {self.input_shape}"
             )
         if host.dtype.kind == "f":

@@ -110,7 +110,17 @@ class History(Sequence[Record]):
 
     def __repr__(self) -> str:
         """Say how many epochs there are."""
-        return f"History({len(self)} epochs)"
+        return f"History({self.epochs})"
+
+    @property
+    def seconds(self) -> float:
+        """How long training took, without evaluation."""
+        return sum(record.seconds for record in self)
+
+    @property
+    def epochs(self) -> str:
+        """Their number, for people to read."""
+        return f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
 
     def appended(self, record: Record) -> History:
         """Return a history with one record more."""

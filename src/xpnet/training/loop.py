@@ -9,20 +9,22 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, check_dtype, kept_memory, thread_limit
+from xpnet._version import __version__
+from xpnet.backends import Backend, check_dtype, check_threads, kept_memory, thread_limit
 from xpnet.checks import require_instance, require_path, require_size, use_python_numbers
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
-from xpnet.nn.description import to_config
+from xpnet.nn.description import describe, to_config
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
@@ -160,9 +162,12 @@ class Loop:
         n, size, need = len(self.train_index), self.plan.batch_size, self.trainer.network.minimum_batch
         last = n % size or size
         if min(size, last) < need:
+            network = self.trainer.network
+            layers = zip(network.layers, network.shapes, strict=False)
+            which = next(describe(layer) for layer, shape in layers if layer.minimum_batch(shape) == need)
             raise ValueError(
-                f"batch_size={size}: {n} training samples leave a batch of {min(size, last)}, but batch "
-                f"normalization needs at least {need} samples: choose a batch_size that leaves no such rest"
+                f"batch_size={size}: {n} training samples leave a batch of {min(size, last)}, but {which} needs at "
+                f"least {need} samples: choose a batch_size that leaves no such rest"
             )
 
     @property
@@ -341,7 +346,8 @@ def fit(
     Parameters
     ----------
     network : Network
-        What to train. It is left as it is; the trained one is in the result.
+        What to train. It is left as it is, and new weights are drawn even if it has some; the trained one is in the
+        result.
     data : Dataset
         What to train and test on.
     loss : Loss, optional
@@ -420,10 +426,8 @@ def fit(
         dtype,
         ranks.all_reduce(opened),
     )
-    if resume and output_dir is None:
-        raise ValueError("resume=True: needs the output_dir of the run to go on with")
-    directory = None if output_dir is None else RunDirectory(require_path("output_dir", output_dir))
-    callbacks = _callable(callbacks)
+    check_surroundings(threads, output_dir, resume, callbacks)
+    directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
         stack.enter_context(thread_limit(ranks.threads(threads)))
         stack.enter_context(kept_memory())
@@ -446,8 +450,6 @@ def fit(
 def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     """Return all that decides a run's outcome, in what JSON can hold."""
     trainer, plan = loop.trainer, loop.plan
-    from xpnet import __version__
-
     return {
         "recipe": recipe,
         "dataset": data.name,
@@ -479,22 +481,33 @@ FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 
-def _callable(callbacks: Any) -> list[Callback]:
-    """Check the callbacks before an epoch has been trained for them."""
-    if not isinstance(callbacks, Iterable):
+def check_surroundings(
+    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, callbacks: Sequence[Callback]
+) -> None:
+    """Check those arguments of `fit` that have nothing to do with the network and the data.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument and its value.
+    """
+    check_threads(threads)
+    if output_dir is not None:
+        require_path("output_dir", output_dir)
+    if resume and output_dir is None:
+        raise ValueError("resume=True: needs the output_dir of the run to go on with")
+    if not isinstance(callbacks, Sequence):
         raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
-    listed = list(callbacks)
-    for callback in listed:
+    for callback in callbacks:
         if not callable(callback):
             raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
-    return listed
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     """Check that a network, a dataset and a dtype fit, and tell the network how bright pixels are."""
     require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
     require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
-    if math.prod(network.input_shape) != math.prod(data.sample_shape):
+    if not network.takes(data.sample_shape):
         raise ValueError(
             f"network: takes samples of shape {network.input_shape}, but the images of {data.name} "
             f"have shape {data.sample_shape}"
@@ -572,6 +585,7 @@ def _run_epochs(
                 snapshot.history.to_csv(directory.path / HISTORY)
             for callback in callbacks:
                 callback(record)
-        if loop.ranks.any(interrupted()):
+        # Whoever interrupts the last epoch is handed what is finished.
+        if loop.ranks.any(interrupted()) and not loop.finished(snapshot):
             raise KeyboardInterrupt
     return snapshot

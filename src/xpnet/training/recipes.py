@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, check_dtype
-from xpnet.checks import require_positive, require_size
+from xpnet.checks import require_fraction, require_positive, require_size
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.nn.activations import ReLU
 from xpnet.nn.augmentation import RandomShift
@@ -39,9 +39,9 @@ from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.optimizers import SGD, Adam, Cosine
 from xpnet.nn.pooling import MaxPool2D
-from xpnet.random import check_seed
+from xpnet.random import check_seed, integers
 from xpnet.training.distributed import Ranks, get_ranks
-from xpnet.training.loop import Callback, fit
+from xpnet.training.loop import Callback, check_surroundings, fit
 from xpnet.training.run import Run
 
 
@@ -76,9 +76,15 @@ class CoinDropout(Dropout):
 
     rate: float = 0.5
 
+    def __post_init__(self) -> None:
+        """Check the rate: a coin has two sides."""
+        super().__post_init__()
+        if self.rate != 0.5:
+            raise ValueError(f"rate={self.rate!r}: a coin drops half of the units, rate=0.5; take Dropout")
+
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
         """Draw 0 or 1 for each unit."""
-        return np.asarray(rng.randint(0, 2, size=(n, *input_shape))).astype(np.uint8)
+        return integers(rng, 0, 2, (n, *input_shape)).astype(np.uint8)
 
 
 @dataclass(frozen=True)
@@ -214,7 +220,9 @@ def mlp(
     settings = _annealed(
         data, epochs or _epochs(data, 30), batch_size or _batch_size(data, 128), learning_rate, validation_fraction
     )
-    settings["patience"] = patience or _epochs(data, 10)
+    if patience is None and validation_fraction:
+        patience = _epochs(data, 10)
+    settings["patience"] = patience
     return Recipe(_dense_network([*layers, Dense(data.classes)], data), settings)
 
 
@@ -227,7 +235,7 @@ def deep(
     hidden_sizes: tuple[int, ...] = (512, 512, 256),
     validation_fraction: float = 0.1,
 ) -> Recipe:
-    """More and wider hidden layers, with batch normalization and more dropout, and a learning rate that falls.
+    """More and wider hidden layers, with batch normalization and more dropout.
 
     Examples
     --------
@@ -422,7 +430,10 @@ def train(
         validation_fraction=validation_fraction,
         patience=patience,
     )
-    # All that can be refused without the data is refused before it is looked for.
+    # All that can be refused without the data is refused before it is looked for: that may be a download.
+    check_surroundings(threads, output_dir, resume, callbacks)
+    if train_samples is not None:
+        require_size("train_samples", train_samples)
     opened = ranks.open_backend(backend)
     dtype = check_dtype(dtype or DTYPES.get(recipe, "float32"))
     seed = check_seed(SEEDS.get(recipe, 0) if seed is None else seed)
@@ -448,6 +459,10 @@ def train(
     )
 
 
+RECIPE_SETTINGS = ("epochs", "batch_size", "learning_rate", "hidden_sizes", "validation_fraction", "patience")
+"""The arguments of `train` that are a recipe's: where one takes them, it has a default for them."""
+
+
 def check_settings(recipe: str, **settings: Any) -> dict[str, Any]:
     """Check what can be checked of a recipe's settings without the data, and return those that are not ``None``.
 
@@ -468,6 +483,8 @@ def check_settings(recipe: str, **settings: Any) -> dict[str, Any]:
     for name in ("epochs", "batch_size", "patience"):
         if name in given:
             require_size(name, given[name])
+    if "validation_fraction" in given:
+        require_fraction("validation_fraction", given["validation_fraction"])
     if "learning_rate" in given:
         require_positive("learning_rate", given["learning_rate"])
     if "hidden_sizes" in given:

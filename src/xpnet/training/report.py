@@ -106,7 +106,7 @@ def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
         received = True
         signal.signal(signal.SIGINT, before)
         if tell:
-            print("\nfinishing this epoch; press Ctrl-C again to stop at once", file=sys.stderr)
+            print("\nxpnet: finishing this epoch; press Ctrl-C again to stop at once", file=sys.stderr)
 
     if not callable(before):  # Somebody ignores the signal, or handles it outside Python: so be it.
         yield lambda: False

@@ -14,12 +14,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, check_dtype, get_backend
+from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
 from xpnet.checks import require_path
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
-from xpnet.training.checkpoint import CheckpointError, check_arrays, config_differences, load_arrays, save_arrays
+from xpnet.training.checkpoint import (
+    CheckpointError,
+    RunDirectory,
+    check_arrays,
+    config_differences,
+    load_arrays,
+    save_arrays,
+)
 from xpnet.training.evaluation import Evaluation, evaluate
 from xpnet.training.history import History, Record
 
@@ -29,6 +36,7 @@ MODEL = "model.safetensors"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
+FILES = (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,6 +67,10 @@ class Run:
     config: dict[str, Any]
     data: Dataset
 
+    def __repr__(self) -> str:
+        """Say what was trained and how it ended, in one line."""
+        return f"Run({self.title}: {self.history.epochs}, test accuracy {self.record.test_accuracy:.4f})"
+
     @functools.cached_property
     def evaluation(self) -> Evaluation:
         """How the network does on the test set."""
@@ -73,8 +85,7 @@ class Run:
     @property
     def title(self) -> str:
         """One line for plots: what was trained, on what, where."""
-        c = self.config
-        return f"{c['recipe']} on {c['dataset']}, {c['backend']}, {c['dtype']}, seed {c['seed']}"
+        return title_of(self.config)
 
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw loss and accuracy over the epochs.
@@ -107,10 +118,19 @@ class Run:
         -------
         list of Path
             What was written.
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written to, or holds the checkpoints of another run.
         """
         from xpnet import plots
 
         folder = check_writable_directory(directory, "directory")
+        if self._is_another(folder):
+            raise ValueError(
+                f"directory={str(directory)!r}: holds the checkpoints of another run: choose another folder"
+            )
         save_config(folder, self.config)
         self.history.to_csv(folder / HISTORY)
         save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
@@ -121,7 +141,22 @@ class Run:
             plots.mistakes(self.data.test_images, self.data.test_labels, shown.predictions, title=self.title),
             folder / MISTAKES,
         )
-        return [folder / name for name in (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)]
+        return [folder / name for name in FILES]
+
+    def _is_another(self, folder: Path) -> bool:
+        """Whether a folder holds checkpoints, and not of this run."""
+        if RunDirectory(folder).latest_checkpoint() is None:
+            return False
+        try:
+            return bool(load_config(folder) != json.loads(json.dumps(self.config)))
+        except CheckpointError:
+            return True
+
+
+def title_of(config: dict[str, Any]) -> str:
+    """Return the title of the run of a configuration."""
+    c = config
+    return f"{c['recipe']} on {c['dataset']}, {c['backend']}, {c['dtype']}, seed {c['seed']}"
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:
@@ -146,9 +181,12 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: not the configuration of a run")
-    for name, kind in {"recipe": str, "dataset": str, "dtype": str, "network": dict}.items():
+    wanted = {"recipe": str, "dataset": str, "dtype": str, "network": dict, "backend": str, "seed": int}
+    for name, kind in wanted.items():
         if not isinstance(config.get(name), kind):
             raise CheckpointError(f"{path}: not the configuration of a run: {name} is {config.get(name)!r}")
+    if config["dtype"] not in DTYPES:
+        raise CheckpointError(f"{path}: not the configuration of a run: dtype is {config['dtype']!r}")
     return config
 
 

@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from xpnet.backends import list_backends
+from xpnet.backends import check_dtype, get_backend, list_backends
+from xpnet.checks import require_size
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
-from xpnet.training.recipes import RECIPES, check_settings, train
+from xpnet.random import check_seed
+from xpnet.training.history import METRICS, History
+from xpnet.training.loop import check_surroundings
+from xpnet.training.recipes import RECIPE_SETTINGS, RECIPES, check_settings, train
 from xpnet.training.run import Run
 
 Row = dict[str, Any]
-
-CURVES = ("train_loss", "train_accuracy", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 
 
 def usable_backends() -> list[str]:
@@ -25,7 +28,45 @@ def usable_backends() -> list[str]:
     return [info.name for info in list_backends() if info.usable]
 
 
-def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, **settings: Any) -> list[Row]:
+def check_survey(recipes: Sequence[str], specs: Sequence[str | None], settings: Mapping[str, Any]) -> None:
+    """Refuse before any work what one of several runs would refuse.
+
+    Parameters
+    ----------
+    recipes, specs : sequence of str
+        The recipes and the backends.
+    settings : mapping
+        What all runs share, as `xpnet.train` takes it.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument and its value.
+    """
+    for name in ("output_dir", "resume"):
+        if settings.get(name):
+            raise ValueError(f"{name}={settings[name]!r}: several runs cannot share a folder; train them one by one")
+    for recipe in recipes:
+        check_settings(recipe, **{name: settings.get(name) for name in RECIPE_SETTINGS})
+    for spec in specs:
+        get_backend(spec)
+    check_surroundings(settings.get("threads"), None, False, settings.get("callbacks", ()))
+    if settings.get("dtype") is not None:
+        check_dtype(settings["dtype"])
+    if settings.get("seed") is not None:
+        check_seed(settings["seed"])
+    if settings.get("train_samples") is not None:
+        require_size("train_samples", settings["train_samples"])
+
+
+def compare(
+    specs: Sequence[str],
+    *,
+    dataset: Any = None,
+    data_dir: Any = None,
+    each: Callable[[Row], Any] | None = None,
+    **settings: Any,
+) -> list[Row]:
     """Run one recipe with one seed on several backends.
 
     Parameters
@@ -34,6 +75,8 @@ def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, 
         The backends; the others are compared with the first.
     dataset, data_dir, **settings
         See `xpnet.train`.
+    each : callable, optional
+        Is given each row when it is done.
 
     Returns
     -------
@@ -48,6 +91,7 @@ def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, 
     >>> rows[1]["largest_difference"], rows[1]["predictions_that_differ"]  # The same seed, the same numbers.
     (0.0, 0)
     """
+    check_survey([settings.get("recipe", "mlp")], specs, settings)
     data = load_dataset(dataset, data_dir=data_dir)
     rows: list[Row] = []
     first: Run | None = None
@@ -64,12 +108,14 @@ def compare(specs: Sequence[str], *, dataset: Any = None, data_dir: Any = None, 
                 "seed": run.config["seed"],
                 "epochs": len(run.history),
                 "test_accuracy": run.evaluation.accuracy,
-                "seconds": sum(record.seconds for record in run.history),
+                "seconds": run.history.seconds,
                 "largest_difference": largest_difference(first, run),
                 "predictions_that_differ": int(np.sum(first.evaluation.predictions != run.evaluation.predictions)),
                 "history": run.history,
             }
         )
+        if each is not None:
+            each(rows[-1])
     return rows
 
 
@@ -79,7 +125,7 @@ def largest_difference(a: Run, b: Run) -> float:
         return float("inf")
     differences = [
         abs(x - y)
-        for name in CURVES
+        for name in METRICS
         for x, y in zip(a.history.column(name), b.history.column(name), strict=True)
         if x is not None and y is not None
     ]
@@ -91,6 +137,7 @@ def ladder(
     *,
     dataset: Any = None,
     data_dir: Any = None,
+    each: Callable[[Row], Any] | None = None,
     **settings: Any,
 ) -> list[Row]:
     """Run recipes in order on one dataset and backend.
@@ -101,6 +148,8 @@ def ladder(
         Which.
     dataset, data_dir, **settings
         See `xpnet.train`.
+    each : callable, optional
+        Is given each row when it is done.
 
     Returns
     -------
@@ -115,8 +164,7 @@ def ladder(
     >>> [(row["recipe"], row["epochs"]) for row in rows]
     [('mlp', 2), ('deep', 2)]
     """
-    for recipe in recipes:
-        check_settings(recipe)
+    check_survey(recipes, [settings.get("backend")], settings)
     data = load_dataset(dataset, data_dir=data_dir)
     rows: list[Row] = []
     for recipe in recipes:
@@ -129,11 +177,13 @@ def ladder(
                 "backend": run.config["backend"],
                 "parameters": run.network.size,
                 "epochs": len(run.history),
-                "seconds": sum(record.seconds for record in run.history),
+                "seconds": run.history.seconds,
                 "val_accuracy": run.record.val_accuracy,
                 "test_accuracy": run.evaluation.accuracy,
             }
         )
+        if each is not None:
+            each(rows[-1])
     return rows
 
 
@@ -196,17 +246,13 @@ def save_ladder(rows: Sequence[Row], directory: Path) -> list[Path]:
 
 def plain(rows: Sequence[Row]) -> list[Row]:
     """Return rows as JSON can hold them."""
-    return [
-        {
-            key: value.to_dicts()
-            if key == "history"
-            else None
-            if isinstance(value, float) and not np.isfinite(value)
-            else value
-            for key, value in row.items()
-        }
-        for row in rows
-    ]
+    return [{key: _plain(value) for key, value in row.items()} for row in rows]
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, History):
+        return value.to_dicts()
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _save(rows: Sequence[Row], directory: Path, name: str, figure: Any) -> list[Path]:
