@@ -82,7 +82,7 @@ def cli() -> None:
     """A neural network written once, trained on NumPy, CuPy, torch or JAX."""
 
 
-@cli.command("train")
+@cli.command("train", short_help="Train a network by a recipe.")
 @recipe_option
 @data_options
 @backend_options
@@ -93,7 +93,10 @@ def cli() -> None:
 @click.option("--progress/--no-progress", default=True, help="Show what goes on, on a terminal.")
 @json_option
 def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, **settings: Any) -> None:
-    """Train a network by a recipe."""
+    """Train a network by a recipe: what is not given is as the recipe says.
+
+    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS and XPNET_OFFLINE stand in for options.
+    """
     ranks = get_ranks(settings.pop("distributed"))
     if settings["resume"] and output_dir is None:
         raise ValueError("--resume: needs the --output-dir of the run to go on with")

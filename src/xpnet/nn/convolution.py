@@ -78,11 +78,7 @@ def conv2d(
     >>> conv2d(row, edge)[0, 0, :, 0]
     array([0., 1., 0.])
     """
-    xp = xp or array_namespace(x)
-    lowering = LOWERINGS[convolution_lowering(xp)]
-    size = output_size(x.shape, _kernel(weight), stride, padding)
-    columns = lowering.unfold(pad(x, padding, xp), _kernel(weight), stride, xp)
-    return _finish(lowering.product(columns, weight, size[0], stride, xp), bias, size, x.shape[3], xp)
+    return _convolve(x, weight, bias, stride, padding, xp or array_namespace(x))[0]
 
 
 def conv2d_backward(
@@ -125,11 +121,45 @@ def conv2d_backward(
     ((5, 3, 4, 2), (3, 6, 2, 3), (6,))
     """
     xp = xp or array_namespace(dy)
-    lowering = LOWERINGS[convolution_lowering(xp)]
-    columns = lowering.unfold(pad(x, padding, xp), _kernel(weight), stride, xp)
-    dweight = lowering.weight_gradient(columns, dy, weight.shape, stride, xp)
-    dx = _input_gradient(x.shape, weight, dy, stride, padding, xp) if input_gradient else None
-    return dx, dweight, xp.sum(dy, axis=(0, 2, 3))
+    columns = _columns(x, weight, stride, padding, xp)
+    dx, dweight = _gradients(x.shape, columns, weight, dy, stride, padding, input_gradient, xp)
+    return dx, dweight, _bias_gradient(dy, xp)
+
+
+def _columns(x: Array, weight: Array, stride: Pair, padding: Pair, xp: Namespace) -> Array:
+    """Lay the images out for the products: what the forward pass needs, the backward pass needs again."""
+    return LOWERINGS[convolution_lowering(xp)].unfold(pad(x, padding, xp), _kernel(weight), stride, xp)
+
+
+def _convolve(
+    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, xp: Namespace
+) -> tuple[Array, Array]:
+    """Return what `conv2d` does, and the columns."""
+    height, width = output_size(x.shape, _kernel(weight), stride, padding)
+    columns = _columns(x, weight, stride, padding, xp)
+    y = LOWERINGS[convolution_lowering(xp)].product(columns, weight, height, stride, xp)
+    if bias is not None:
+        y += bias[None, :, None]
+    return xp.reshape(y, (height, y.shape[1], width, x.shape[3])), columns
+
+
+def _gradients(
+    shape: Shape,
+    columns: Array,
+    weight: Array,
+    dy: Array,
+    stride: Pair,
+    padding: Pair,
+    input_gradient: bool,
+    xp: Namespace,
+) -> tuple[Array | None, Array]:
+    """Return ``dx``, if it is wanted, and ``dweight``, given the shape of ``x`` and its columns."""
+    dweight = LOWERINGS[convolution_lowering(xp)].weight_gradient(columns, dy, weight.shape, stride, xp)
+    return _input_gradient(shape, weight, dy, stride, padding, xp) if input_gradient else None, dweight
+
+
+def _bias_gradient(dy: Array, xp: Namespace) -> Array:
+    return xp.sum(dy, axis=(0, 2, 3))
 
 
 def _input_gradient(shape: Shape, weight: Array, dy: Array, stride: Pair, padding: Pair, xp: Namespace) -> Array:
@@ -256,13 +286,6 @@ LOWERINGS = {
 }
 
 
-def _finish(y: Array, bias: Array | None, size: Pair, n: int, xp: Namespace) -> Array:
-    """Add the bias and give the output its four axes."""
-    if bias is not None:
-        y += bias[None, :, None]
-    return xp.reshape(y, (size[0], y.shape[1], size[1], n))
-
-
 @dataclass(frozen=True)
 class Conv2D(Layer):
     """A layer of filters that are moved over the image.
@@ -342,12 +365,9 @@ class Conv2D(Layer):
         noise: Array | None = None,
     ) -> tuple[Array, Any]:
         """Do what `conv2d` does, and keep the columns for the way back."""
-        kernel, stride, padding = self.geometry
-        lowering = LOWERINGS[convolution_lowering(ctx.xp)]
-        size = output_size(x.shape, kernel, stride, padding)
-        columns = lowering.unfold(pad(x, padding, ctx.xp), kernel, stride, ctx.xp)
-        y = lowering.product(columns, params["weight"], size[0], stride, ctx.xp)
-        return _finish(y, params.get("bias"), size, x.shape[3], ctx.xp), (x.shape, columns)
+        _, stride, padding = self.geometry
+        y, columns = _convolve(x, params["weight"], params.get("bias"), stride, padding, ctx.xp)
+        return y, (x.shape, columns)
 
     def backward(
         self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
@@ -355,12 +375,8 @@ class Conv2D(Layer):
         """Do what `conv2d_backward` does, with the columns that were kept."""
         shape, columns = cache
         _, stride, padding = self.geometry
-        lowering, weight, xp = LOWERINGS[convolution_lowering(ctx.xp)], params["weight"], ctx.xp
-        grads = {"weight": lowering.weight_gradient(columns, dy, weight.shape, stride, xp)}
-        if self.bias:
-            grads["bias"] = xp.sum(dy, axis=(0, 2, 3))
-        dx = _input_gradient(shape, weight, dy, stride, padding, xp) if input_gradient else None
-        return dx, grads
+        dx, dweight = _gradients(shape, columns, params["weight"], dy, stride, padding, input_gradient, ctx.xp)
+        return dx, {"weight": dweight, "bias": _bias_gradient(dy, ctx.xp)} if self.bias else {"weight": dweight}
 
 
 def to_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:

@@ -83,10 +83,10 @@ def softmax(logits: Array, *, xp: Namespace = None) -> Array:
     array([[0.5, 0.5],
            [1. , 0. ]])
     """
-    return xp_softmax(logits, xp or array_namespace(logits))[0]
+    return softmax_parts(logits, xp or array_namespace(logits))[0]
 
 
-def xp_softmax(logits: Array, xp: Namespace) -> tuple[Array, Array, Array]:
+def softmax_parts(logits: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     """Return the probabilities, the shifted logits, and the sum of exponentials of each row, (n, 1)."""
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     p = xp.exp(shifted)
@@ -125,7 +125,7 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None
 
 
 def _cross_entropy(logits: Array, targets: Array, xp: Namespace) -> tuple[Array, Array]:
-    p, shifted, total = xp_softmax(logits, xp)
+    p, shifted, total = softmax_parts(logits, xp)
     # sum_j t[j] (z[j] - log total), where the targets of a row sum to 1.
     shifted *= targets
     return xp.sum(xp.log(total)) - xp.sum(shifted), p

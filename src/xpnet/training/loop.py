@@ -115,7 +115,7 @@ class Snapshot:
     best : Best
         The best epoch so far.
     kept : Progress
-        The progress as it was then.
+        The parameters and the layers' state as they were then.
     history : History
     """
 
