@@ -1,5 +1,7 @@
 """Backends: opening, refusing with reasons, moving arrays, scanning."""
 
+import contextlib
+import importlib.machinery
 import importlib.util
 import platform
 import subprocess
@@ -12,7 +14,7 @@ import pytest
 
 import xpnet
 from xpnet import BackendError, get_backend, list_backends
-from xpnet.backends import backend_of, convolution_lowering, kept_memory, product_limit, thread_limit
+from xpnet.backends import CupyBackend, backend_of, convolution_lowering, kept_memory, product_limit, thread_limit
 
 
 def installed(library):
@@ -148,6 +150,29 @@ def test_cupy_without_a_gpu_says_what_the_driver_says():
     info = {info.name: info for info in list_backends()}["cupy"]
     assert info.version
     assert "cudaError" in info.reason
+
+
+def test_a_gpu_without_cudas_libraries_is_not_usable(monkeypatch):
+    """A pretended CuPy, as it is with a driver and nothing else of CUDA."""
+
+    def refuse(*arguments):
+        raise ImportError("libcublas.so.13: cannot open shared object file")
+
+    cupy = types.ModuleType("cupy")
+    cupy.__spec__ = importlib.machinery.ModuleSpec("cupy", None)
+    runtime = types.SimpleNamespace(getDeviceCount=lambda: 2, CUDARuntimeError=RuntimeError)
+    cupy.cuda = types.SimpleNamespace(runtime=runtime, Device=contextlib.nullcontext)
+    cupy.ones, cupy.float32 = refuse, "float32"
+    monkeypatch.setitem(sys.modules, "cupy", cupy)
+    CupyBackend._cannot_compute.cache_clear()
+    try:
+        with pytest.raises(BackendError, match=r"^backend='cupy:1': .*cannot compute on it: libcublas.*\[ctk\]"):
+            get_backend("cupy:1")
+        assert "libcublas" in {info.name: info for info in list_backends()}["cupy"].reason
+        with pytest.raises(BackendError, match=r"^backend='cupy:2': there are cupy:0, cupy:1"):
+            get_backend("cupy:2")
+    finally:
+        CupyBackend._cannot_compute.cache_clear()
 
 
 @pytest.mark.library

@@ -330,8 +330,15 @@ def test_what_is_done_is_shown_and_saved_when_the_rest_is_interrupted(tmp_path, 
     args = ["ladder", "--dataset", "digits", "--epochs", "1", "--recipes", " mlp, deep", "--output-dir", str(folder)]
     assert main([*args, "--json"]) == 130
     document = json.loads(capsys.readouterr().out)
-    assert [row["recipe"] for row in document["rows"]] == ["mlp"]
+    assert ([row["recipe"] for row in document["rows"]], document["complete"]) == (["mlp"], False)
     assert (folder / "ladder.json").is_file()
+
+
+@pytest.mark.parametrize("wrong", [["--threads", "0"], ["--seed", "-1"], ["--dtype", "int8"], ["--train-samples", "0"]])
+def test_what_needs_no_data_is_refused_before_it_is_fetched(capsys, monkeypatch, wrong):
+    monkeypatch.setattr("xpnet.cli.load_dataset", lambda *_, **__: pytest.fail("it is fetched"))
+    assert main(["train", *wrong]) == 2
+    assert one_line(capsys).startswith(f"xpnet: {wrong[0][2:].replace('-', '_')}=")
 
 
 def test_to_resume_where_nothing_is_begins_and_says_so(tmp_path, capsys):

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import importlib
 import importlib.util
 import operator
@@ -165,8 +166,7 @@ class Backend:
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
         """Return the context in which arrays of this backend are made and used with ``dtype``."""
-        # Numbers that grow too large are told of once, by the loss that is no longer finite.
-        return np.errstate(over="ignore", invalid="ignore")
+        return contextlib.nullcontext()
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Compile a function of arrays, where the library can.
@@ -396,7 +396,7 @@ class JaxBackend(Backend):
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
         """Go through the host: JAX lets nobody write to its arrays."""
         if on_device:
-            raise BackendError("backend 'jax': its arrays cannot be changed in place, so they go through the host")
+            raise BackendError("backend='jax': its arrays cannot be changed in place, so they go through the host")
         return super().exchange(talk)
 
     def synchronize(self) -> None:
@@ -431,6 +431,8 @@ class CupyBackend(Backend):
             raise BackendError(f"there are {', '.join(known)}")
         chosen = cupy.cuda.Device(int(number))
         with chosen:
+            if reason := cls._cannot_compute(int(number)):
+                raise BackendError(reason)
             xp = array_api_compat.array_namespace(cupy.empty(0))
         return cls(f"cupy:{device}" if device else "cupy", xp, chosen)
 
@@ -443,16 +445,23 @@ class CupyBackend(Backend):
             count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as error:
             raise BackendError(f"CuPy is installed but finds no usable GPU: {error}") from None
+        return tuple(f"cupy:{i}" for i in range(count))
+
+    @staticmethod
+    @functools.cache
+    def _cannot_compute(number: int) -> str | None:
+        """Say why the current GPU, which has this number, cannot compute, or return None."""
+        cupy = importlib.import_module("cupy")
         try:
             # A kernel is compiled and a product done by CUDA's libraries, which a driver does not bring along.
             x = cupy.ones((2, 2), cupy.float32)
             (x @ x + x).get()
         except Exception as error:
-            raise BackendError(
-                f"CuPy finds a GPU but cannot compute on it: {_brief(error)}; "
-                "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]') brings CUDA's libraries along"
-            ) from None
-        return tuple(f"cupy:{i}" for i in range(count))
+            return (
+                f"CuPy finds a GPU but cannot compute on it: {_brief(error)}; if a library of CUDA's is missing, "
+                "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]') brings it along"
+            )
+        return None
 
     @property
     def device_name(self) -> str:
@@ -605,7 +614,11 @@ def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str |
     cls = BACKENDS.get(spec.partition(":")[0]) if isinstance(spec, str) else None
     if cls is None or _import_problem(cls):
         return backend
-    numbered = [device for device in cls.devices() if re.fullmatch(re.escape(str(spec)) + r":\d+", device)]
+    try:
+        devices = cls.devices()
+    except BackendError:  # `get_backend` says the same, and more
+        return backend
+    numbered = [device for device in devices if re.fullmatch(re.escape(str(spec)) + r":\d+", device)]
     return numbered[number % len(numbered)] if numbered else backend
 
 
@@ -629,10 +642,12 @@ def backend_of(array: Any) -> Backend:
     """
     if not array_api_compat.is_array_api_obj(array):
         return get_backend("numpy")
-    opened = _from_module(array_api_compat.array_namespace(array))
-    if isinstance(opened, Backend) and type(opened) is Backend:
-        return opened
-    return type(opened)(opened.spec, opened.xp, array_api_compat.device(array))
+    xp = array_api_compat.array_namespace(array)
+    name = _library_of(xp)
+    if name == "numpy":
+        return get_backend("numpy")
+    # Not opened: the array shows that its device works.
+    return BACKENDS.get(name, GenericBackend)(name, xp, array_api_compat.device(array))
 
 
 def convolution_lowering(xp: Namespace) -> str:
@@ -794,19 +809,24 @@ def _info(cls: type[Backend]) -> BackendInfo:
     if reason := _import_problem(cls):
         return BackendInfo(cls.library, version, (), reason)
     try:
+        cls.open()
         return BackendInfo(cls.library, version, cls.devices(), None)
     except Exception as error:
         return BackendInfo(cls.library, version, (), _brief(error))
 
 
 def _from_module(module: ModuleType) -> Backend:
-    root = module.__name__.removeprefix("array_api_compat.").partition(".")[0]
-    if root in BACKENDS:
-        return get_backend(root)
+    if _library_of(module) in BACKENDS:
+        return get_backend(_library_of(module))
     if not hasattr(module, "asarray"):
         raise BackendError(f"backend={module.__name__}: not an Array API namespace, it has no 'asarray'")
     xp = array_api_compat.array_namespace(module.asarray(0.0))
     return GenericBackend(module.__name__, xp)
+
+
+def _library_of(module: ModuleType) -> str:
+    root = module.__name__.removeprefix("array_api_compat.").partition(".")[0]
+    return root if root in BACKENDS else module.__name__
 
 
 def _strict_name(device: Any) -> str:

@@ -1,7 +1,7 @@
 """Checks of what users give: each names the argument, its value, and what it must be.
 
-They return what they have checked as Python's own kind of number. A scalar of NumPy's would be kept by a dataclass as
-it is, turn float32 arrays into float64, mean nothing to other array libraries, and not be written as JSON.
+Scalars of NumPy's are welcome, but not kept: they would turn float32 arrays into float64, mean nothing to other array
+libraries, and not be written as JSON.
 """
 
 from __future__ import annotations
@@ -113,12 +113,17 @@ def require_path(name: str, value: Any) -> Path:
 def use_python_numbers(part: Any) -> None:
     """Replace NumPy's scalars among the fields of a new dataclass, and in tuples there, by Python's numbers."""
     for field in dataclasses.fields(part):
-        value = getattr(part, field.name)
-        if isinstance(value, tuple | np.generic):
-            object.__setattr__(part, field.name, _as_python(value))
+        value = getattr(part, field.name, None)  # a field may be set later
+        changed = _as_python(value)
+        if changed is not value:
+            object.__setattr__(part, field.name, changed)
 
 
 def _as_python(value: Any) -> Any:
-    if isinstance(value, tuple):
+    if isinstance(value, np.floating):
+        return float(value)
+    if isinstance(value, np.generic):
+        return value.item()
+    if type(value) is tuple and any(isinstance(item, np.generic) for item in value):
         return tuple(_as_python(item) for item in value)
-    return value.item() if isinstance(value, np.generic) else value
+    return value

@@ -24,8 +24,9 @@ from xpnet.files import check_writable_directory
 from xpnet.training.checkpoint import RunDirectory
 from xpnet.training.distributed import NAMES as DISTRIBUTED
 from xpnet.training.distributed import end_job, get_ranks, hold_back
-from xpnet.training.recipes import RECIPE_SETTINGS, RECIPES, check_settings, train
-from xpnet.training.run import FILES, load, load_config, load_history, title_of
+from xpnet.training.history import count_of_epochs
+from xpnet.training.recipes import RECIPES, check_arguments, train
+from xpnet.training.run import FILES, MODEL, load, load_config, load_history, title_of
 
 Command = Callable[..., Any]
 
@@ -100,7 +101,7 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     ranks = get_ranks(settings.pop("distributed"))
     if settings["resume"] and output_dir is None:
         raise ValueError("--resume: needs the --output-dir of the run to go on with")
-    check_settings(settings["recipe"], **{name: settings[name] for name in RECIPE_SETTINGS})
+    check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
     ranks.open_backend(settings["backend"])
     data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
@@ -108,7 +109,7 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
         now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
         output_dir = Path("runs") / f"{settings['recipe']}-{data.name}-{now}"
     checkpoints = RunDirectory(output_dir).checkpoints
-    if ranks.first and settings["resume"] and not checkpoints.is_dir():
+    if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
     try:
         run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
@@ -134,7 +135,8 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     c = run.config
     click.echo(
         f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
-        f"test accuracy {accuracy:.4f} after {run.history.epochs}, {run.history.seconds:.1f} s of training"
+        f"test accuracy {accuracy:.4f} after {count_of_epochs(len(run.history))}, "
+        f"{run.history.seconds:.1f} s of training"
     )
     click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
@@ -265,7 +267,7 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
     try:
         survey.compare(names, each=rows.append, **settings)
     finally:
-        _show(rows, survey.comparison_table, survey.save_comparison, output_dir, as_json)
+        _show(rows, len(names), survey.comparison_table, survey.save_comparison, output_dir, as_json)
 
 
 @cli.command("ladder", short_help="Run the recipes in order.")
@@ -290,7 +292,7 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
     try:
         survey.ladder(names, each=rows.append, **settings)
     finally:
-        _show(rows, survey.ladder_table, survey.save_ladder, output_dir, as_json)
+        _show(rows, len(names), survey.ladder_table, survey.save_ladder, output_dir, as_json)
 
 
 @cli.command("plot", short_help="Draw the curves of a run.")
@@ -305,29 +307,28 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     figure = plots.training_curves(load_history(run_dir), title=title_of(config))
     if not picture.parent.is_dir():
         raise ValueError(f"picture={str(picture)!r}: there is no folder {str(picture.parent)!r}")
-    try:
-        plots.save(figure, picture)
-    except OSError as error:
-        raise ValueError(f"picture={str(picture)!r}: {error.strerror}") from None
+    plots.save(figure, picture)
     if as_json:
         print_json({"run": str(run_dir), "picture": str(picture)})
         return
     click.echo(f"written: {picture}")
 
 
-def _show(rows: list[Any], table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
+def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
     """Save and print the runs that are done, be it all or those before an interrupt."""
     from xpnet.training import survey
 
     if not rows:
         return
-    written = save(rows, output_dir) if output_dir else []
-    if as_json:
-        print_json({"rows": survey.plain(rows), "files": [str(path) for path in written]})
-        return
-    click.echo(table(rows))
-    for path in written:
-        click.echo(f"written: {path}")
+    written: list[Path] = []
+    try:
+        written = save(rows, output_dir) if output_dir else []
+    finally:
+        if as_json:
+            files = [str(path) for path in written]
+            print_json({"rows": survey.plain(rows), "complete": len(rows) == wanted, "files": files})
+        else:
+            click.echo("\n".join([table(rows), *(f"written: {path}" for path in written)]))
 
 
 def _names(given: str | None) -> list[str]:

@@ -1,6 +1,8 @@
 """Data that nobody would choose, numbers at the edge: what comes out is finite, or refused by name."""
 
+import dataclasses
 import json
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -137,6 +139,18 @@ def test_pixels_of_sixteen_bits_are_scaled_as_those_of_eight_are(backend, few):
     assert run.evaluation.accuracy == run.history[-1].test_accuracy
 
 
+class Size(NamedTuple):
+    h: int
+    w: int
+
+
+@dataclasses.dataclass(frozen=True)
+class Sized(xpnet.Layer):
+    """A layer of one's own whose field is a tuple of its own kind."""
+
+    size: Size = dataclasses.field(default_factory=lambda: Size(2, 3))
+
+
 def test_numbers_of_numpy_are_as_good_as_pythons(backend, few, tmp_path):
     """Kept as they are they would turn float32 into float64, and could not be written as JSON."""
     f, i = np.float64, np.int64
@@ -160,6 +174,7 @@ def test_numbers_of_numpy_are_as_good_as_pythons(backend, few, tmp_path):
     plain = xpnet.load(tmp_path / "run")
     assert plain.layers == tuple(layers)
     assert all(type(value) is not np.float64 for value in vars(plain.layers[2]).values())
+    assert Sized().size.h == 2
     conv = Conv2D(i(2), (i(3), 3))
     assert json.loads(json.dumps(Network([conv], (8, 8)).to_config()))["layers"][0]["kernel_size"] == [3, 3]
 

@@ -4,7 +4,9 @@ import json
 import os
 import re
 import shutil
+import sys
 import tracemalloc
+import types
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,7 +124,11 @@ def test_a_run_is_not_saved_over_the_checkpoints_of_another(tmp_path, digits):
     with pytest.raises(ValueError, match="holds the checkpoints of another run: choose another folder"):
         other.save(tmp_path)
     assert before == {path.name: path.read_bytes() for path in tmp_path.iterdir() if path.is_file()}
-    xpnet.fit(Network([Dense(10)], (64,)), output_dir=tmp_path, resume=True, **settings).save(tmp_path)
+    run = xpnet.fit(Network([Dense(10)], (64,)), output_dir=tmp_path, resume=True, **settings)
+    run.config["note"] = "mine"
+    for checkpoint in (tmp_path / "checkpoints").iterdir():
+        checkpoint.write_bytes(b"damaged")
+    run.save(tmp_path)
 
 
 def test_a_run_is_one_line_to_look_at(digits):
@@ -134,18 +140,31 @@ def test_a_run_is_one_line_to_look_at(digits):
         xpnet.evaluate(run, digits)
 
 
-def test_two_classes_of_one_name_are_not_mixed_up(tmp_path, digits):
+def test_two_classes_of_one_name_are_not_mixed_up(tmp_path, digits, monkeypatch):
     xpnet.fit(Network([Dense(10)], (64,)), digits.first(30), epochs=1, progress=False).save(tmp_path)
 
-    class Dense2(xpnet.Layer):
-        """A pupil's own."""
-
-    Dense2.__name__ = "Dense"
-    try:
-        assert_refused(tmp_path, "'Dense': ", "each define a class of this name: rename one")
-    finally:
-        Dense2.__name__ = "Dense2"
+    notebook = types.ModuleType("notebook_of_a_pupil")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    exec("import xpnet\nclass Dense(xpnet.Layer): pass", vars(notebook))
+    notebook.Dense.__module__ = notebook.__name__
+    theirs = notebook.Dense
+    assert_refused(tmp_path, "'Dense': notebook_of_a_pupil and xpnet.nn.layers each define a class", "rename one")
+    exec("class Dense(xpnet.Dropout): pass", vars(notebook))  # anew, and of another kind
+    notebook.Dense.__module__ = notebook.__name__
+    assert_refused(tmp_path, "each define a class")
+    del notebook.Dense  # renamed
     assert xpnet.load(tmp_path).size == 650
+    assert theirs.__name__ == "Dense", "it is alive, but out of reach"
+
+
+def test_of_a_class_that_was_defined_anew_the_last_counts(monkeypatch):
+    notebook = types.ModuleType("another_notebook")
+    monkeypatch.setitem(sys.modules, notebook.__name__, notebook)
+    for base in ("Dropout", "Layer", "Dropout"):
+        exec(f"import xpnet\nclass Mine(xpnet.{base}): pass", vars(notebook))
+        notebook.Mine.__module__ = notebook.__name__
+        network = Network([Dense(3), notebook.Mine()], (4,))
+        assert type(Network.from_config(network.to_config()).layers[1]) is notebook.Mine
 
 
 # What is damaged is refused -----------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ All of them are dataclasses that hold their hyperparameters and nothing else, so
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Iterator
 from typing import Any
 
@@ -22,20 +23,25 @@ def to_config(part: Any) -> Any:
 
 def from_config(config: dict[str, Any], base: type) -> Any:
     """Build what `to_config` described: an instance of a subclass of ``base``, which may hold an `Initializer`."""
-    name = config.get("class")
-    # Of a class that was defined anew, as in a notebook, the last counts.
-    known = {cls.__module__: cls for cls in [*_subclasses(base), *_subclasses(Initializer)] if cls.__name__ == name}
-    if not known:
-        raise ValueError(f"{name!r} is not a known {base.__name__}: import the module that defines it first")
-    if len(known) > 1:
-        raise ValueError(f"{name!r}: {' and '.join(sorted(known))} each define a class of this name: rename one")
-    (cls,) = known.values()
+    cls = _class_of(config.get("class"), base)
     fields = {
         key: from_config(value, base) if isinstance(value, dict) else _tuple_if_list(value)
         for key, value in config.items()
         if key != "class"
     }
     return cls(**fields)
+
+
+def _class_of(name: Any, base: type) -> type:
+    known = [cls for cls in (*_subclasses(base), *_subclasses(Initializer)) if cls.__name__ == name]
+    if not known:
+        raise ValueError(f"{name!r} is not a known {base.__name__}: import the module that defines it first")
+    # A class that was defined anew, as in a notebook, lives on for a while where nobody can reach it.
+    reachable = [cls for cls in known if getattr(sys.modules.get(cls.__module__), name, None) is cls]
+    if len(reachable) > 1:
+        modules = " and ".join(sorted(cls.__module__ for cls in reachable))
+        raise ValueError(f"{name!r}: {modules} each define a class of this name: rename one")
+    return (reachable or known)[-1]
 
 
 def describe(part: Any) -> str:

@@ -442,7 +442,8 @@ class Network:
         Raises
         ------
         ShapeError
-            If they have another number of values a sample.
+            If they have another number of values a sample, or are arranged in another way than ``input_shape``, axes
+            of length 1 and samples in one row aside.
         TypeError
             If they are not real numbers.
         ValueError

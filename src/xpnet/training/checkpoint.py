@@ -357,6 +357,10 @@ def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
 # The configuration of a run ---------------------------------------------------------------------------------------
 
 
+FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
+"""What a resumed run may change: to train for longer, and to go on elsewhere."""
+
+
 def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: Set[str]) -> None:
     """See that a run is resumed as it was begun.
 

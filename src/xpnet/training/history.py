@@ -63,6 +63,11 @@ class Record:
         return all(math.isfinite(loss) for loss in losses if loss is not None)
 
 
+def count_of_epochs(count: int) -> str:
+    """Write a number of epochs for people to read."""
+    return f"{count} epoch{'' if count == 1 else 's'}"
+
+
 COLUMNS = tuple(field.name for field in dataclasses.fields(Record))
 METRICS = tuple(name for name in COLUMNS if name.endswith(("_loss", "_accuracy")))
 _OPTIONAL = tuple(name for name in METRICS if not name.startswith("train_"))
@@ -110,17 +115,12 @@ class History(Sequence[Record]):
 
     def __repr__(self) -> str:
         """Say how many epochs there are."""
-        return f"History({self.epochs})"
+        return f"History({count_of_epochs(len(self))})"
 
     @property
     def seconds(self) -> float:
         """How long training took, without evaluation."""
         return sum(record.seconds for record in self)
-
-    @property
-    def epochs(self) -> str:
-        """Their number, for people to read."""
-        return f"{len(self)} epoch{'' if len(self) == 1 else 's'}"
 
     def appended(self, record: Record) -> History:
         """Return a history with one record more."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +30,14 @@ from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer, Schedule
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.training import per_sample, report
-from xpnet.training.checkpoint import Checkpoint, CheckpointError, ResumeError, RunDirectory, compare_configs
+from xpnet.training.checkpoint import (
+    FREE_TO_CHANGE,
+    Checkpoint,
+    CheckpointError,
+    ResumeError,
+    RunDirectory,
+    compare_configs,
+)
 from xpnet.training.distributed import Ranks, get_ranks
 from xpnet.training.history import History, Record
 from xpnet.training.run import HISTORY, MODEL, Run, save_config
@@ -426,7 +433,8 @@ def fit(
         dtype,
         ranks.all_reduce(opened),
     )
-    check_surroundings(threads, output_dir, resume, callbacks)
+    check_surroundings(threads, output_dir, resume)
+    callbacks = check_callbacks(callbacks)
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
         stack.enter_context(thread_limit(ranks.threads(threads)))
@@ -440,10 +448,14 @@ def fit(
         ranks.compare(config, lambda: plan.streams.weights(network)[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
         reporter = stack.enter_context(report.Reporter(progress and ranks.first, config, network.size, epochs))
-        snapshot = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
+        snapshot, stopped = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
+        if stopped and not loop.finished(snapshot):
+            raise KeyboardInterrupt
         run = Run(loop.result(snapshot), snapshot.history, config, data)
         if directory is not None and ranks.first:
             run.save(directory.path)
+    if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
+        raise KeyboardInterrupt
     return run
 
 
@@ -477,13 +489,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     }
 
 
-FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
-"""What a resumed run may change: to train for longer, and to go on elsewhere."""
-
-
-def check_surroundings(
-    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, callbacks: Sequence[Callback]
-) -> None:
+def check_surroundings(threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool) -> None:
     """Check those arguments of `fit` that have nothing to do with the network and the data.
 
     Raises
@@ -496,11 +502,23 @@ def check_surroundings(
         require_path("output_dir", output_dir)
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
-    if not isinstance(callbacks, Sequence):
+
+
+def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    """Return the callbacks if all of them can be called: none shall fail when an epoch has been trained.
+
+    Raises
+    ------
+    TypeError
+        Naming what cannot.
+    """
+    if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
-    for callback in callbacks:
+    listed = tuple(callbacks)
+    for callback in listed:
         if not callable(callback):
             raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
+    return listed
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
@@ -562,17 +580,27 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     return checkpoint
 
 
+def _without_warnings() -> np.errstate:
+    """Keep NumPy from warning of numbers that grow too large, since an error follows; what else a user set stays."""
+    now = np.geterr()
+    return np.errstate(
+        over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
+    )
+
+
 def _run_epochs(
     loop: Loop,
     snapshot: Snapshot,
     directory: RunDirectory | None,
     config: dict[str, Any],
     callbacks: Sequence[Callback],
-) -> Snapshot:
-    """Go through the epochs that are left; after each, keep what it gave."""
-    while not loop.finished(snapshot):
+) -> tuple[Snapshot, bool]:
+    """Go through the epochs that are left; after each, keep what it gave. Say whether the user has stopped it."""
+    stopped = False
+    while not (stopped or loop.finished(snapshot)):
         with report.interrupt_after(loop.ranks.first) as interrupted:
-            snapshot = loop.advance(snapshot)
+            with _without_warnings():
+                snapshot = loop.advance(snapshot)
             record = snapshot.history[-1]
             if not record.finite():
                 rate = loop.trainer.optimizer.learning_rate
@@ -585,7 +613,5 @@ def _run_epochs(
                 snapshot.history.to_csv(directory.path / HISTORY)
             for callback in callbacks:
                 callback(record)
-        # Whoever interrupts the last epoch is handed what is finished.
-        if loop.ranks.any(interrupted()) and not loop.finished(snapshot):
-            raise KeyboardInterrupt
-    return snapshot
+        stopped = loop.ranks.any(interrupted())
+    return snapshot, stopped

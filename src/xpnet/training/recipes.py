@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import ModuleType
 from typing import Any
@@ -41,7 +41,7 @@ from xpnet.nn.optimizers import SGD, Adam, Cosine
 from xpnet.nn.pooling import MaxPool2D
 from xpnet.random import check_seed, integers
 from xpnet.training.distributed import Ranks, get_ranks
-from xpnet.training.loop import Callback, check_surroundings, fit
+from xpnet.training.loop import Callback, check_callbacks, check_surroundings, fit
 from xpnet.training.run import Run
 
 
@@ -421,22 +421,26 @@ def train(
     """
     # First of all, so that a rank that finds an error can end the job.
     ranks = get_ranks(distributed)
-    chosen = check_settings(
-        recipe,
-        epochs=epochs,
-        batch_size=batch_size,
-        learning_rate=learning_rate,
-        hidden_sizes=hidden_sizes,
-        validation_fraction=validation_fraction,
-        patience=patience,
-    )
+    callbacks = check_callbacks(callbacks)
+    given = {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "hidden_sizes": hidden_sizes,
+        "validation_fraction": validation_fraction,
+        "patience": patience,
+        "train_samples": train_samples,
+        "dtype": dtype,
+        "seed": seed,
+        "threads": threads,
+        "output_dir": output_dir,
+        "resume": resume,
+    }
     # All that can be refused without the data is refused before it is looked for: that may be a download.
-    check_surroundings(threads, output_dir, resume, callbacks)
-    if train_samples is not None:
-        require_size("train_samples", train_samples)
+    chosen = check_arguments(recipe, given)
     opened = ranks.open_backend(backend)
-    dtype = check_dtype(dtype or DTYPES.get(recipe, "float32"))
-    seed = check_seed(SEEDS.get(recipe, 0) if seed is None else seed)
+    dtype = dtype or DTYPES.get(recipe, "float32")
+    seed = SEEDS.get(recipe, 0) if seed is None else seed
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     if train_samples is None and recipe in TRAIN_SAMPLES:
         train_samples = min(TRAIN_SAMPLES[recipe], len(data.train_images))
@@ -461,6 +465,37 @@ def train(
 
 RECIPE_SETTINGS = ("epochs", "batch_size", "learning_rate", "hidden_sizes", "validation_fraction", "patience")
 """The arguments of `train` that are a recipe's: where one takes them, it has a default for them."""
+
+
+def check_arguments(recipe: str, given: Mapping[str, Any]) -> dict[str, Any]:
+    """Check what can be checked of the arguments of `train` without the data and the backend.
+
+    Parameters
+    ----------
+    recipe : str
+        The recipe.
+    given : mapping of str to object
+        Arguments of `train` by name; ``None`` is what the recipe says.
+
+    Returns
+    -------
+    dict of str to object
+        The recipe's own settings among them, without those that are ``None``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument and its value.
+    """
+    chosen = check_settings(recipe, **{name: given.get(name) for name in RECIPE_SETTINGS})
+    if given.get("dtype") is not None:
+        check_dtype(given["dtype"])
+    if given.get("seed") is not None:
+        check_seed(given["seed"])
+    if given.get("train_samples") is not None:
+        require_size("train_samples", given["train_samples"])
+    check_surroundings(given.get("threads"), given.get("output_dir"), given.get("resume", False))
+    return chosen
 
 
 def check_settings(recipe: str, **settings: Any) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
 from xpnet.training.checkpoint import (
+    FREE_TO_CHANGE,
     CheckpointError,
     RunDirectory,
     check_arrays,
@@ -28,7 +29,7 @@ from xpnet.training.checkpoint import (
     save_arrays,
 )
 from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.history import History, Record
+from xpnet.training.history import History, Record, count_of_epochs
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -69,7 +70,7 @@ class Run:
 
     def __repr__(self) -> str:
         """Say what was trained and how it ended, in one line."""
-        return f"Run({self.title}: {self.history.epochs}, test accuracy {self.record.test_accuracy:.4f})"
+        return f"Run({self.title}: {count_of_epochs(len(self.history))}, test accuracy {self.record.test_accuracy:.4f})"
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:
@@ -145,12 +146,15 @@ class Run:
 
     def _is_another(self, folder: Path) -> bool:
         """Whether a folder holds checkpoints, and not of this run."""
-        if RunDirectory(folder).latest_checkpoint() is None:
+        checkpoints = RunDirectory(folder).checkpoints
+        if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
             return False
         try:
-            return bool(load_config(folder) != json.loads(json.dumps(self.config)))
+            saved = load_config(folder)
         except CheckpointError:
             return True
+        ours = json.loads(json.dumps(self.config))
+        return any(value != ours.get(name) for name, value in saved.items() if name not in FREE_TO_CHANGE)
 
 
 def title_of(config: dict[str, Any]) -> str:

@@ -10,14 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from xpnet.backends import check_dtype, get_backend, list_backends
-from xpnet.checks import require_size
+from xpnet.backends import get_backend, list_backends
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
-from xpnet.random import check_seed
 from xpnet.training.history import METRICS, History
-from xpnet.training.loop import check_surroundings
-from xpnet.training.recipes import RECIPE_SETTINGS, RECIPES, check_settings, train
+from xpnet.training.recipes import RECIPES, check_arguments, train
 from xpnet.training.run import Run
 
 Row = dict[str, Any]
@@ -47,16 +44,9 @@ def check_survey(recipes: Sequence[str], specs: Sequence[str | None], settings: 
         if settings.get(name):
             raise ValueError(f"{name}={settings[name]!r}: several runs cannot share a folder; train them one by one")
     for recipe in recipes:
-        check_settings(recipe, **{name: settings.get(name) for name in RECIPE_SETTINGS})
+        check_arguments(recipe, settings)
     for spec in specs:
         get_backend(spec)
-    check_surroundings(settings.get("threads"), None, False, settings.get("callbacks", ()))
-    if settings.get("dtype") is not None:
-        check_dtype(settings["dtype"])
-    if settings.get("seed") is not None:
-        check_seed(settings["seed"])
-    if settings.get("train_samples") is not None:
-        require_size("train_samples", settings["train_samples"])
 
 
 def compare(
