@@ -18,6 +18,7 @@ import xpnet
 from xpnet import Dense, Network
 from xpnet.cli import main
 from xpnet.training.checkpoint import RunDirectory
+from xpnet.training.loop import Loop
 from xpnet.training.run import FILES, Run
 from xpnet.training.step import Trainer
 
@@ -479,6 +480,7 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path):
             process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in err
+    assert f"xpnet: --output-dir {tmp_path / 'r'} --resume goes on after the last epoch" in err
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
     settings = {"dataset": "digits", "epochs": done + 1, "progress": False}
     resumed = xpnet.train("tutorial", output_dir=tmp_path / "r", resume=True, **settings)
@@ -487,6 +489,22 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path):
         assert resumed.history.column(column) == whole.history.column(column)
     for name, array in whole.network.named_arrays().items():
         np.testing.assert_array_equal(resumed.network.named_arrays()[name], array)
+
+
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_ctrl_c_in_the_last_epoch_keeps_the_run(tmp_path, capsys, monkeypatch):
+    advance = Loop.advance
+
+    def interrupted(loop, snapshot):
+        os.kill(os.getpid(), signal.SIGINT)
+        return advance(loop, snapshot)
+
+    monkeypatch.setattr(Loop, "advance", interrupted)
+    folder = str(tmp_path / "r")
+    args = ["train", "--dataset", "digits", "--train-samples", "50", "--epochs", "1", "--output-dir", folder]
+    assert main(args) == 130
+    assert f"this was the last epoch, and the run is in {folder}" in capsys.readouterr().err
+    assert main(["evaluate", folder]) == 0
 
 
 def test_a_terminal_sees_the_header_the_epochs_and_no_other_sees_anything(tmp_path):

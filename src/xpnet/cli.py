@@ -114,7 +114,9 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     try:
         run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
     except KeyboardInterrupt:
-        if ranks.first and checkpoints.is_dir():
+        if ranks.first and (output_dir / MODEL).exists():
+            click.echo(f"xpnet: this was the last epoch, and the run is in {output_dir}", err=True)
+        elif ranks.first and checkpoints.is_dir():
             click.echo(f"xpnet: --output-dir {output_dir} --resume goes on after the last epoch", err=True)
         raise
     if not ranks.first:
