@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from xpnet import Dense, Dropout, Network
-from xpnet.random import SequentialStreams, Streams, check_seed, generator
+from xpnet.random import SequentialStreams, Streams, check_seed, generator, sixteen_bits
 
 NET = Network([Dense(3), Dropout(0.5), Dense(2)], (4,))
 
@@ -24,6 +24,15 @@ def test_each_purpose_and_epoch_has_its_own_numbers():
     drawn = [generator(*key).random(4).tolist() for key in keys]
     assert len({tuple(d) for d in drawn}) == len(keys)
     assert drawn == [generator(*key).random(4).tolist() for key in keys]
+
+
+@pytest.mark.parametrize("size", [(1,), (5, 3), (4, 2), (0, 7), (101, 3)])
+def test_four_numbers_at_a_time_are_the_same_numbers(size):
+    one_by_one = np.random.default_rng(3).integers(0, 2**16, size=size, dtype=np.uint16)
+    np.testing.assert_array_equal(sixteen_bits(np.random.default_rng(3), size), one_by_one)
+    legacy = sixteen_bits(np.random.RandomState(3), (4000,))
+    assert abs(legacy.mean() / 2**15 - 1.0) < 0.05
+    assert legacy.dtype == np.uint16
 
 
 def test_streams_do_not_depend_on_what_was_drawn_before():

@@ -10,6 +10,7 @@ No global generator is read or seeded.
 
 from __future__ import annotations
 
+import math
 import zlib
 from dataclasses import dataclass
 from typing import Any, Protocol
@@ -71,6 +72,21 @@ def integers(rng: Any, low: int, high: int, size: tuple[int, ...], dtype: Any = 
     """
     draw = rng.randint if isinstance(rng, np.random.RandomState) else rng.integers
     return np.asarray(draw(low, high, size=size, dtype=dtype))
+
+
+def sixteen_bits(rng: Any, size: tuple[int, ...]) -> NDArray[np.uint16]:
+    """Draw integers from 0 to 65,535: four from each 64 bits, which takes half the time of drawing them one by one.
+
+    Examples
+    --------
+    >>> sixteen_bits(np.random.default_rng(0), (2, 3))
+    array([[33375, 55746, 60367],
+           [41743, 55073, 33497]], dtype=uint16)
+    """
+    count = math.prod(size)
+    drawn = integers(rng, 0, 2**64, (-(-count // 4),), np.uint64)
+    # Of the same order on every machine, whichever end its integers begin with.
+    return drawn.astype("<u8", copy=False).view("<u2")[:count].reshape(size).astype(np.uint16, copy=False)
 
 
 class Drawing(Protocol):

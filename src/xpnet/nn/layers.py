@@ -26,7 +26,7 @@ from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
 from xpnet.checks import require_instance, require_number, require_positive, require_size, use_python_numbers
-from xpnet.random import integers
+from xpnet.random import sixteen_bits
 
 Array = Any
 """An array of any library that follows the Array API standard."""
@@ -497,7 +497,7 @@ class Dropout(Layer):
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
         """Draw what to keep: ``(n, features)``, or ``(n, channels)`` for images, of 0 and 1."""
-        levels = integers(rng, 0, KEEP_LEVELS, (n, input_shape[-1]), np.uint16)
+        levels = sixteen_bits(rng, (n, input_shape[-1]))
         return np.asarray(levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)
 
     def forward(
