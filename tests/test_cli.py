@@ -466,6 +466,12 @@ def test_the_module_is_the_program(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+def test_a_closed_standard_output_is_no_error():
+    command = ["sh", "-c", 'exec "$0" -m xpnet backends >&-', sys.executable]
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 @pytest.mark.usefixtures("heeds_interrupts")
 def test_ctrl_c_saves_and_exits_with_130(tmp_path):
     args = ["train", "--recipe=tutorial", "--dataset=digits", "--epochs=5000", f"--output-dir={tmp_path / 'r'}"]

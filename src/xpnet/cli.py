@@ -179,7 +179,10 @@ def evaluate_command(
 @backend_options
 @json_option
 def predict_command(run_dir: Path, images: Path, backend: str | None, dtype: str | None, as_json: bool) -> None:
-    """Predict the class of each image in IMAGES, an .npy or IDX file, with the network in RUN_DIR."""
+    """Predict the class of each image in IMAGES, an .npy or IDX file, with the network in RUN_DIR.
+
+    Integers are pixels, as bright as those of the images to train on. Floating-point numbers must be scaled already.
+    """
     network = load(run_dir, backend=backend, dtype=dtype)
     labels = network.predict(read_images(images)).tolist()
     if as_json:
@@ -348,7 +351,8 @@ def main(args: list[str] | None = None) -> int:
     warnings.showwarning = _show_warning
     try:
         cli.main(args, prog_name="xpnet", standalone_mode=False)
-        sys.stdout.flush()
+        if sys.stdout is not None:  # else it was closed before the program began
+            sys.stdout.flush()
     except click.ClickException as error:
         message, context = error.format_message(), getattr(error, "ctx", None)
         if "\n" not in message:  # else it is the help itself
