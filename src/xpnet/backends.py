@@ -354,14 +354,13 @@ class JaxBackend(Backend):
         jax = importlib.import_module("jax")
         platform, _, number = device.partition(":")
         try:
-            found = jax.devices(platform or None)
-            chosen = dict(enumerate(found))[int(number or 0)]
-        except KeyError:
-            raise BackendError(f"there {'is' if len(found) == 1 else 'are'} {len(found)}, counted from 0") from None
+            found, index = jax.devices(platform or None), int(number or 0)
         except (RuntimeError, ValueError) as error:
             raise BackendError(_brief(error)) from None
+        if not 0 <= index < len(found):
+            raise BackendError(f"there {'is' if len(found) == 1 else 'are'} {len(found)}, counted from 0")
         xp = importlib.import_module("jax.numpy")
-        return cls(f"jax:{device}" if device else "jax", xp, chosen)
+        return cls(f"jax:{device}" if device else "jax", xp, found[index])
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -439,8 +438,7 @@ class CupyBackend(Backend):
     @classmethod
     def devices(cls) -> tuple[str, ...]:
         """Return the GPUs, or raise with the CUDA driver's words."""
-        cupy = importlib.import_module("cupy")
-        runtime = cupy.cuda.runtime
+        runtime = importlib.import_module("cupy").cuda.runtime
         try:
             count = runtime.getDeviceCount()
         except runtime.CUDARuntimeError as error:
@@ -816,12 +814,13 @@ def _info(cls: type[Backend]) -> BackendInfo:
 
 
 def _from_module(module: ModuleType) -> Backend:
-    if _library_of(module) in BACKENDS:
-        return get_backend(_library_of(module))
+    name = _library_of(module)
+    if name in BACKENDS:
+        return get_backend(name)
     if not hasattr(module, "asarray"):
         raise BackendError(f"backend={module.__name__}: not an Array API namespace, it has no 'asarray'")
     xp = array_api_compat.array_namespace(module.asarray(0.0))
-    return GenericBackend(module.__name__, xp)
+    return GenericBackend(name, xp)
 
 
 def _library_of(module: ModuleType) -> str:

@@ -264,15 +264,8 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 
     names = _names(specs) or survey.usable_backends()
     survey.check_survey([settings["recipe"]], names, settings)
-    settings |= {"dataset": load_dataset(settings["dataset"], data_dir=settings.pop("data_dir"))}
-    settings["dataset"].first(settings["train_samples"])
-    if output_dir is not None:
-        check_writable_directory(output_dir)  # before the work, not after it
-    rows: list[survey.Row] = []
-    try:
-        survey.compare(names, each=rows.append, **settings)
-    finally:
-        _show(rows, len(names), survey.comparison_table, survey.save_comparison, output_dir, as_json)
+    how = (survey.compare, survey.comparison_table, survey.save_comparison)
+    _run_survey(*how, names, settings, output_dir, as_json)
 
 
 @cli.command("ladder", short_help="Run the recipes in order.")
@@ -290,14 +283,7 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
 
     names = _names(recipes) or list(RECIPES)
     survey.check_survey(names, [settings["backend"]], settings)
-    settings |= {"dataset": load_dataset(settings["dataset"], data_dir=settings.pop("data_dir"))}
-    if output_dir is not None:
-        check_writable_directory(output_dir)  # before the work, not after it
-    rows: list[survey.Row] = []
-    try:
-        survey.ladder(names, each=rows.append, **settings)
-    finally:
-        _show(rows, len(names), survey.ladder_table, survey.save_ladder, output_dir, as_json)
+    _run_survey(survey.ladder, survey.ladder_table, survey.save_ladder, names, settings, output_dir, as_json)
 
 
 @cli.command("plot", short_help="Draw the curves of a run.")
@@ -317,6 +303,27 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
         print_json({"run": str(run_dir), "picture": str(picture)})
         return
     click.echo(f"written: {picture}")
+
+
+def _run_survey(
+    run: Command,
+    table: Command,
+    save: Command,
+    names: list[str],
+    settings: dict[str, Any],
+    output_dir: Path | None,
+    as_json: bool,
+) -> None:
+    """Make the runs of a survey, and show those that are done, whatever ends it."""
+    data = load_dataset(settings.pop("dataset"), data_dir=settings.pop("data_dir"))
+    data.first(settings.get("train_samples"))  # refused here, if there are not as many
+    if output_dir is not None:
+        check_writable_directory(output_dir)  # before the work, not after it
+    rows: list[Any] = []
+    try:
+        run(names, each=rows.append, dataset=data, **settings)
+    finally:
+        _show(rows, len(names), table, save, output_dir, as_json)
 
 
 def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 
 import xpnet
 from xpnet.backends import installed_version
+from xpnet.training.distributed import Ranks
 from xpnet.training.loop import Loop, Plan
 from xpnet.training.step import Trainer
 from xpnet.training.stopping import EarlyStopping
@@ -33,15 +34,22 @@ def made_up(train, test=10):
     return xpnet.Dataset("made up", pixels[:train], labels[:train], pixels[train:], labels[train:])
 
 
+def loop_of(layers, data, batch, backend, ranks=None):
+    """The training loop of a network of layers with Adam, as `mlp` trains, on one rank or many."""
+    ranks = ranks or Ranks()
+    network = xpnet.Network(layers, (784,))
+    all_reduce = ranks.all_reduce(backend)
+    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), backend, "float32", all_reduce)
+    plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))
+    return Loop(trainer, plan, data, ranks)
+
+
 def our_epoch(data, batch, backend, hidden=(100,)):
     """One training epoch of the mlp, metrics included, without the evaluation."""
     layers = [layer for units in hidden for layer in (xpnet.Dense(units), xpnet.ReLU(), xpnet.Dropout(0.2))]
-    network = xpnet.Network([*layers, xpnet.Dense(10)], (784,))
     opened = xpnet.get_backend(backend)
-    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), opened, "float32")
-    plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))
     with opened.session("float32"):
-        loop = Loop(trainer, plan, data)
+        loop = loop_of([*layers, xpnet.Dense(10)], data, batch, opened)
         box = [(loop.start().progress, 0)]
 
     def epoch():

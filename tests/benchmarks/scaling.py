@@ -26,14 +26,11 @@ import time
 from pathlib import Path
 
 import numpy as np
-from measuring import machine, made_up
+from measuring import loop_of, machine, made_up
 
 import xpnet
 from xpnet.backends import installed_version, kept_memory
 from xpnet.training.distributed import MPIRanks, get_ranks
-from xpnet.training.loop import Loop, Plan
-from xpnet.training.step import Trainer
-from xpnet.training.stopping import EarlyStopping
 
 NETWORKS = {
     "mlp": ([xpnet.Dense(100), xpnet.ReLU(), xpnet.Dropout(0.2), xpnet.Dense(10)], 0),
@@ -66,11 +63,7 @@ class TimedRanks(MPIRanks):
 def steps(ranks, layers, batch, seconds=0.3):
     """Time training steps: the slowest rank, in the epoch in which it was fastest, in seconds a step."""
     data = made_up(max(2 * batch, 1024))
-    numpy = ranks.open_backend("numpy")
-    network = xpnet.Network(layers, (784,))
-    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), numpy, "float32", ranks.all_reduce(numpy))
-    plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))
-    loop = Loop(trainer, plan, data, ranks)
+    loop = loop_of(layers, data, batch, ranks.open_backend("numpy"), ranks)
     progress, rows, epoch, begin = loop.start().progress, [], 0, None
     with kept_memory():
         while begin is None or epoch < 4 or not ranks.any(time.perf_counter() - begin > seconds):
@@ -88,7 +81,7 @@ def steps(ranks, layers, batch, seconds=0.3):
     # What else a machine does can only make an epoch longer.
     best = np.argmin(times[:, :, 0].max(axis=1))
     whole, talk, draw = times[best, :, 0].max(), times[best, :, 1].mean(), times[:, :, 2].max(axis=1).min()
-    return {"batch": batch, "parameters": network.size, "step": whole, "all_reduce": talk, "draw": draw}
+    return {"batch": batch, "parameters": loop.trainer.network.size, "step": whole, "all_reduce": talk, "draw": draw}
 
 
 def messages(ranks):

@@ -25,7 +25,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.checks import require_instance, require_number, require_positive, require_size, use_python_numbers
+from xpnet.checks import require_fraction, require_instance, require_positive, require_size, use_python_numbers
 from xpnet.random import sixteen_bits
 
 Array = Any
@@ -491,9 +491,7 @@ class Dropout(Layer):
     def __post_init__(self) -> None:
         """Check the rate."""
         super().__post_init__()
-        require_number("rate", self.rate)
-        if not 0.0 <= self.rate < 1.0:
-            raise ValueError(f"rate={self.rate!r}: dropout takes a rate in [0, 1)")
+        require_fraction("rate", self.rate)
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
         """Draw what to keep: ``(n, features)``, or ``(n, channels)`` for images, of 0 and 1."""

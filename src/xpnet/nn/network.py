@@ -169,10 +169,10 @@ class Network:
         return self.slots[0].layer if self.slots else len(self.layers)
 
     @property
-    def minimum_batch(self) -> int:
-        """The least number of samples that a training batch needs."""
-        needs = (layer.minimum_batch(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
-        return max(needs)
+    def minimum_batch(self) -> tuple[int, Layer]:
+        """The least number of samples that a training batch needs, and the layer that needs as many."""
+        needs = [(layer.minimum_batch(shape), layer) for layer, shape in zip(self.layers, self.shapes, strict=False)]
+        return max(needs, key=lambda need: need[0])
 
     def summary(self) -> str:
         """Return a table of the layers: output shapes and numbers of parameters.

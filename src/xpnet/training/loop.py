@@ -166,14 +166,12 @@ class Loop:
 
     def _check_batches(self) -> None:
         """Refuse a batch that is too small for a layer that looks at the whole batch."""
-        n, size, need = len(self.train_index), self.plan.batch_size, self.trainer.network.minimum_batch
-        last = n % size or size
-        if min(size, last) < need:
-            network = self.trainer.network
-            layers = zip(network.layers, network.shapes, strict=False)
-            which = next(describe(layer) for layer, shape in layers if layer.minimum_batch(shape) == need)
+        n, size = len(self.train_index), self.plan.batch_size
+        smallest = min(size, n % size or size)
+        need, layer = self.trainer.network.minimum_batch
+        if smallest < need:
             raise ValueError(
-                f"batch_size={size}: {n} training samples leave a batch of {min(size, last)}, but {which} needs at "
+                f"batch_size={size}: {n} training samples leave a batch of {smallest}, but {describe(layer)} needs at "
                 f"least {need} samples: choose a batch_size that leaves no such rest"
             )
 
