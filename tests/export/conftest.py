@@ -25,7 +25,7 @@ from xpnet.training.recipes import RECIPES
 
 @pytest.fixture(scope="session")
 def colours():
-    """Images of unequal sides and two channels, whose pixels go to 100."""
+    """Return images of unequal sides and two channels, whose pixels go to 100."""
     rng = np.random.default_rng(0)
     images = rng.integers(0, 101, (60, 13, 11, 2), dtype=np.uint8)
     labels = rng.integers(0, 3, 60)
@@ -33,8 +33,8 @@ def colours():
 
 
 @pytest.fixture(scope="session")
-def every_layer(colours):
-    """A trained network of every layer, with features between Flatten and the first Dense layer."""
+def run_of_every_layer(colours):
+    """Return a trained network of every layer, with features between Flatten and the first Dense layer."""
     layers = [
         *[RandomShift(1), Conv2D(4, (3, 2), stride=(1, 2), padding=(2, 1)), BatchNorm(), LeakyReLU(0.2)],
         *[MaxPool2D(3, stride=2, padding=1), Conv2D(5, 3, padding="same", bias=False), GELU(), Dropout(0.3)],
@@ -43,7 +43,12 @@ def every_layer(colours):
         *[BatchNorm(), ReLU(), Dense(3)],
     ]
     net = Network(layers, input_shape=(13, 11, 2), pixel_max=100)
-    return xpnet.fit(net, colours, epochs=3, batch_size=10, progress=False).network
+    return xpnet.fit(net, colours, epochs=3, batch_size=10, progress=False)
+
+
+@pytest.fixture(scope="session")
+def every_layer(run_of_every_layer):
+    return run_of_every_layer.network
 
 
 @pytest.fixture(scope="session", params=list(RECIPES))
