@@ -38,7 +38,12 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
 
     Examples
     --------
-    >>> from xpnet.export import export
+    >>> from xpnet.export import ExportError, export
+    >>> try:
+    ...     export("runs/mlp", "model.txt")
+    ... except ExportError as error:
+    ...     print(error)
+    path='model.txt': must end in .onnx
     >>> export("runs/mlp", "model.onnx")  # doctest: +SKIP
     """
     target = require_path("path", path)

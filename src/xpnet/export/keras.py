@@ -50,7 +50,14 @@ def to_keras(network: Network) -> Any:
     Examples
     --------
     >>> import xpnet
-    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> from xpnet.export import to_keras
+    >>> network = xpnet.Network([xpnet.Dense(10)], input_shape=(64,))
+    >>> try:
+    ...     to_keras(network)
+    ... except ValueError as error:
+    ...     print(error)
+    this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load
+    >>> run = xpnet.fit(network, xpnet.load_dataset("digits"), epochs=1, progress=False)
     >>> to_keras(run.network).output_shape  # doctest: +SKIP
     (None, 10)
     """

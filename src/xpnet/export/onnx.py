@@ -72,7 +72,13 @@ def to_onnx(
     Examples
     --------
     >>> import xpnet
+    >>> from xpnet.export import ExportError, to_onnx
     >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> try:
+    ...     to_onnx(run.network, "model.onnx", sample_shape=(8, 9))
+    ... except ExportError as error:
+    ...     print(error)
+    sample_shape=(8, 9): this network takes samples of (64,)
     >>> to_onnx(run.network, "model.onnx")  # doctest: +SKIP
     """
     if not os.fspath(path).endswith(".onnx"):
@@ -83,8 +89,8 @@ def to_onnx(
 def onnx_model(network: Network, sample_shape: Shape | None, metadata: Mapping[str, Any]) -> Any:
     """Return the model that `to_onnx` writes, as an ``onnx.ModelProto``."""
     network.named_arrays()  # A network without weights is named before a library that is missing.
-    helper = library("onnx", "pip install 'xpnet[onnx]'").helper
     shape, pixels = image_shape(network, sample_shape), _pixel_dtype(network.pixel_max)
+    helper = library("onnx", "pip install 'xpnet[onnx]'").helper
     graph = Graph(helper)
     _add_input(graph, network, shape, pixels)
     for layer in plain_layers(network, CHANNELS_FIRST):

@@ -156,9 +156,11 @@ def image_shape(network: Network, sample_shape: Shape | None = None) -> Shape:
 
     Examples
     --------
-    >>> from xpnet import Dense, Network
-    >>> image_shape(Network([Dense(10)], input_shape=(784,))), image_shape(Network([Dense(3)], input_shape=(4, 5, 1)))
-    ((28, 28), (4, 5))
+    >>> from xpnet import Dense, Flatten, Network
+    >>> image_shape(Network([Dense(10)], input_shape=(784,)))
+    (28, 28)
+    >>> image_shape(Network([Flatten()], input_shape=(4, 5, 1)))
+    (4, 5)
     """
     if sample_shape is not None:
         if not network.takes(tuple(sample_shape)):

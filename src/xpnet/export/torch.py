@@ -46,12 +46,17 @@ def to_torch(network: Network) -> Any:
     Examples
     --------
     >>> import xpnet
-    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> from xpnet.export import to_torch
+    >>> network = xpnet.Network([xpnet.Dense(10)], input_shape=(64,))
+    >>> try:
+    ...     to_torch(network)
+    ... except ValueError as error:
+    ...     print(error)
+    this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load
+    >>> run = xpnet.fit(network, xpnet.load_dataset("digits"), epochs=1, progress=False)
     >>> to_torch(run.network)  # doctest: +SKIP
     Sequential(
-      (0): Linear(in_features=64, out_features=100, bias=True)
-      (1): ReLU()
-      (2): Linear(in_features=100, out_features=10, bias=True)
+      (0): Linear(in_features=64, out_features=10, bias=True)
     )
     """
     network.named_arrays()  # A network without weights is named before a library that is missing.
