@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array, Backend, BackendError, Buffer, brief
+from . import graphs
+from .base import Array, Backend, BackendError, Buffer, Step, brief
 
 
 class CupyBackend(Backend):
@@ -29,6 +32,7 @@ class CupyBackend(Backend):
     def open(cls, device: str = "") -> Backend:
         """Open it on the GPU of that number, 0 by default."""
         cupy = importlib.import_module("cupy")
+        importlib.import_module("cupyx")  # CuPy imports it when it is first needed, which two threads may do at once
         known = cls.devices()
         number = device or "0"
         if f"cupy:{number}" not in known:
@@ -97,6 +101,20 @@ class CupyBackend(Backend):
         with type(self.device)(self.device.id):
             yield
 
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Replay the function's loops as CUDA graphs: see `xpnet.backends.graphs`."""
+        if not graphs.wanted() or importlib.import_module("cupy").cuda.runtime.is_hip:
+            return function
+        return graphs.Compiled(function, CupyRecorder, self.xp)
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run the steps one by one, or as the graph that is being recorded."""
+        return graphs.scan(step, carry, xs, self.xp)
+
+    def stepwise(self) -> Backend:
+        """Record nothing: a graph cannot talk to other processes."""
+        return StepwiseCupyBackend(self.spec, self.xp, self.device)
+
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
         """Go through page-locked memory, which the GPU copies from and to at full speed."""
         if on_device:
@@ -117,3 +135,131 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for the GPU."""
         self.device.synchronize()
+
+
+class StepwiseCupyBackend(CupyBackend):
+    """CuPy, kernel by kernel."""
+
+    compile = Backend.compile
+
+
+class CupyRecorder:
+    """Records what CuPy launches: see `xpnet.backends.graphs.Recorder`."""
+
+    def __init__(self) -> None:
+        self.cupy = importlib.import_module("cupy")
+        self.stream = self.cupy.cuda.Stream(non_blocking=True)
+        self.pool = self.cupy.cuda.MemoryPool()
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[None]:
+        """Use a stream and a memory pool of the recording's own, and ask CuPy for nothing that it cannot record."""
+        before = self.cupy.cuda.get_current_stream()
+        self.stream.wait_event(before.record())
+        with _RECORDING, self.stream, self.cupy.cuda.using_allocator(self.pool.malloc):
+            self.products = Products(self.stream)
+            with recordable(self.products):
+                yield
+        before.wait_event(self.stream.record())
+
+    def begin(self) -> None:
+        """Capture the stream."""
+        self.stream.begin_capture()
+
+    def end(self) -> Any:
+        """Return the graph."""
+        return self.stream.end_capture()
+
+    def address(self, array: Array) -> int:
+        """Return the pointer."""
+        return int(array.data.ptr)
+
+
+_RECORDING = threading.Lock()
+
+
+@contextlib.contextmanager
+def recordable(products: Products) -> Iterator[None]:
+    """Let this thread record what CuPy itself refuses, or does by copies from the host."""
+    cupy, core = importlib.import_module("cupy"), importlib.import_module("cupy._core")
+    xp = importlib.import_module("array_api_compat.cupy")
+    here = threading.get_ident()
+    usual_product, usual_array, usual_concat = cupy.ndarray.__matmul__, core.array, xp.concat
+
+    def product(a: Any, b: Any) -> Any:
+        mine = threading.get_ident() == here and products.can(a, b)
+        return products(a, b) if mine else usual_product(a, b)
+
+    def array(obj: Any, *args: Any, **options: Any) -> Any:
+        if threading.get_ident() == here and not isinstance(obj, cupy.ndarray):
+            raise TypeError(f"a graph copies nothing from the host, but a step makes an array of {type(obj).__name__}")
+        return usual_array(obj, *args, **options)
+
+    def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
+        if threading.get_ident() != here or axis is None or len(arrays) <= 8:  # more, and CuPy copies their addresses
+            return usual_concat(arrays, axis=axis)
+        shape = list(arrays[0].shape)
+        shape[axis] = sum(piece.shape[axis] for piece in arrays)
+        joined, stop = cupy.empty(shape, cupy.result_type(*arrays)), 0
+        for piece in arrays:
+            start, stop = stop, stop + piece.shape[axis]
+            cupy.moveaxis(joined, axis, 0)[start:stop, ...] = cupy.moveaxis(piece, axis, 0)
+        return joined
+
+    cupy.ndarray.__matmul__, core.array, xp.concat = product, array, concat
+    try:
+        yield
+    finally:
+        cupy.ndarray.__matmul__, core.array, xp.concat = usual_product, usual_array, usual_concat
+
+
+class Products:
+    """Products of matrices by cuBLAS itself, on CuPy's own handle: CuPy refuses them in a capture, cuBLAS does not."""
+
+    WORKSPACE = 32 << 20
+    """Bytes, as NVIDIA's manual recommends for Hopper: cuBLAS would allocate its own, which a capture must not do."""
+
+    def __init__(self, stream: Any) -> None:
+        self.cupy = importlib.import_module("cupy")
+        pathfinder = importlib.import_module("cuda.pathfinder")
+        self.cublas = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+        self.handle = ctypes.c_void_p(self.cupy.cuda.device.get_cublas_handle())
+        self.workspace = self.cupy.cuda.alloc(self.WORKSPACE)
+        self._call("cublasSetStream_v2", ctypes.c_void_p(stream.ptr))
+        self._call("cublasSetWorkspace_v2", ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(self.WORKSPACE))
+
+    def can(self, a: Any, b: Any) -> bool:
+        """Whether this is a product of two matrices of floats, none of them empty."""
+        return (
+            isinstance(b, self.cupy.ndarray)
+            and a.ndim == b.ndim == 2
+            and a.shape[1] == b.shape[0]
+            and a.dtype == b.dtype
+            and a.dtype.char in "fd"
+            and bool(a.size and b.size)
+        )
+
+    def __call__(self, a: Any, b: Any) -> Any:
+        """Return ``a @ b``. cuBLAS counts in columns: what it reads and writes are the transposed matrices."""
+        (m, k), n = a.shape, b.shape[1]
+        real, compute, number = (0, 68, ctypes.c_float) if a.dtype.char == "f" else (1, 70, ctypes.c_double)
+        # As CuPy chooses: its number 2 is for pedantic arithmetic, 7 for TF32, which CUPY_TF32=1 asks for.
+        wish = importlib.import_module("cupy._core").get_compute_type(a.dtype)
+        compute = {2: compute + 1, 7: 77}.get(wish, compute)
+        (a, turn_a, row_a), (b, turn_b, row_b) = self._laid_out(a), self._laid_out(b)
+        out = self.cupy.empty((m, n), a.dtype)
+        one, zero = ctypes.byref(number(1.0)), ctypes.byref(number(0.0))
+        at_a, at_b, at_out = (ctypes.c_void_p(array.data.ptr) for array in (a, b, out))
+        matrices = (at_b, real, row_b, at_a, real, row_a, zero, at_out, real, n)
+        self._call("cublasGemmEx", turn_b, turn_a, n, m, k, one, *matrices, compute, -1)
+        return out
+
+    def _laid_out(self, a: Any) -> tuple[Any, int, int]:
+        """Return a matrix in order of memory, whether it is transposed there, and how long its rows are there."""
+        if not a.flags.c_contiguous and a.flags.f_contiguous:
+            return a, 1, a.shape[0]
+        return self.cupy.ascontiguousarray(a), 0, a.shape[1]
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if status := getattr(self.cublas, name)(self.handle, *arguments):
+            raise RuntimeError(f"{name}: status {status}")

@@ -10,6 +10,7 @@ epoch into one program.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -154,7 +155,8 @@ class Trainer:
             return (totals[0] + loss, totals[1] + count_correct(y, labels, xp)), None
 
         # Two arrays, not one twice: a compiled loop may give their memory away.
-        zeros = (self.backend.asarray(0.0, self.dtype), self.backend.asarray(0.0, self.dtype))
+        zero = functools.partial(xp.zeros, (), dtype=self.float_dtype, device=self.backend.device)
+        zeros = (zero(), zero())
         totals: tuple[Array, Array] = self.backend.scan(add, zeros, {"index": index})[0]
         return totals
 
