@@ -28,6 +28,7 @@ from .base import (
     installed_version,
 )
 from .cupy import CupyBackend
+from .fusion import elementwise
 from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .registry import (
@@ -61,6 +62,7 @@ __all__ = [
     "backend_of",
     "check_dtype",
     "convolution_lowering",
+    "elementwise",
     "get_backend",
     "installed_version",
     "list_backends",

@@ -6,16 +6,18 @@ import contextlib
 import ctypes
 import functools
 import importlib
+import math
 import threading
+import types
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
-import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
 from . import graphs
-from .base import Array, Backend, BackendError, Buffer, Step, brief
+from .base import Array, Backend, BackendError, Buffer, Namespace, Step, brief
+from .fusion import FUSERS
 
 
 class CupyBackend(Backend):
@@ -41,8 +43,8 @@ class CupyBackend(Backend):
         with chosen:
             if reason := cls._cannot_compute(int(number)):
                 raise BackendError(reason)
-            xp = array_api_compat.array_namespace(cupy.empty(0))
-        return cls(f"cupy:{device}" if device else "cupy", xp, chosen)
+        FUSERS[namespace()] = fuse
+        return cls(f"cupy:{device}" if device else "cupy", namespace(), chosen)
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -180,11 +182,10 @@ _RECORDING = threading.Lock()
 
 @contextlib.contextmanager
 def recordable(products: Products) -> Iterator[None]:
-    """Let this thread record what CuPy itself refuses, or does by copies from the host."""
+    """Record products, which CuPy refuses, and refuse copies from the host, of which a graph would keep the address."""
     cupy, core = importlib.import_module("cupy"), importlib.import_module("cupy._core")
-    xp = importlib.import_module("array_api_compat.cupy")
     here = threading.get_ident()
-    usual_product, usual_array, usual_concat = cupy.ndarray.__matmul__, core.array, xp.concat
+    usual_product, usual_array = cupy.ndarray.__matmul__, core.array
 
     def product(a: Any, b: Any) -> Any:
         mine = threading.get_ident() == here and products.can(a, b)
@@ -195,22 +196,11 @@ def recordable(products: Products) -> Iterator[None]:
             raise TypeError(f"a graph copies nothing from the host, but a step makes an array of {type(obj).__name__}")
         return usual_array(obj, *args, **options)
 
-    def concat(arrays: Any, /, *, axis: int | None = 0) -> Any:
-        if threading.get_ident() != here or axis is None or len(arrays) <= 8:  # more, and CuPy copies their addresses
-            return usual_concat(arrays, axis=axis)
-        shape = list(arrays[0].shape)
-        shape[axis] = sum(piece.shape[axis] for piece in arrays)
-        joined, stop = cupy.empty(shape, cupy.result_type(*arrays)), 0
-        for piece in arrays:
-            start, stop = stop, stop + piece.shape[axis]
-            cupy.moveaxis(joined, axis, 0)[start:stop, ...] = cupy.moveaxis(piece, axis, 0)
-        return joined
-
-    cupy.ndarray.__matmul__, core.array, xp.concat = product, array, concat
+    cupy.ndarray.__matmul__, core.array = product, array
     try:
         yield
     finally:
-        cupy.ndarray.__matmul__, core.array, xp.concat = usual_product, usual_array, usual_concat
+        cupy.ndarray.__matmul__, core.array = usual_product, usual_array
 
 
 class Products:
@@ -255,11 +245,69 @@ class Products:
         return out
 
     def _laid_out(self, a: Any) -> tuple[Any, int, int]:
-        """Return a matrix in order of memory, whether it is transposed there, and how long its rows are there."""
-        if not a.flags.c_contiguous and a.flags.f_contiguous:
-            return a, 1, a.shape[0]
-        return self.cupy.ascontiguousarray(a), 0, a.shape[1]
+        """Return a matrix in order of memory, whether that is the transposed one's, and the length of its rows there."""
+        if a.flags.f_contiguous:
+            return a, 1, max(a.strides[1] // a.itemsize, a.shape[0])
+        a = a if a.flags.c_contiguous else a.copy()
+        return a, 0, a.strides[0] // a.itemsize
 
     def _call(self, name: str, *arguments: Any) -> None:
         if status := getattr(self.cublas, name)(self.handle, *arguments):
             raise RuntimeError(f"{name}: status {status}")
+
+
+@functools.cache
+def namespace() -> Namespace:
+    """Return CuPy's namespace, with two functions in fewer kernels and without copies from the host."""
+    usual = importlib.import_module("array_api_compat.cupy")
+    xp = types.ModuleType(usual.__name__, usual.__doc__)
+    vars(xp).update(vars(usual), concat=concat, vecdot=vecdot)
+    return xp
+
+
+def fuse(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Fuse an elementwise function."""
+    fused: Callable[..., Any] = importlib.import_module("cupy").fuse(kernel_name=f"xpnet_{name}")(function)
+    return fused
+
+
+def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
+    """Multiply and add up. Array-api-compat copies both arrays for products of rows by columns, one by one."""
+    usual = importlib.import_module("array_api_compat.cupy")
+    real = x1.dtype.kind == x2.dtype.kind == "f" and x1.dtype == x2.dtype
+    return usual.sum(x1 * x2, axis=axis) if real else usual.vecdot(x1, x2, axis=axis)
+
+
+def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
+    """Join arrays by one kernel. CuPy takes one for each array, or, of more than eight, copies the addresses first."""
+    cupy = importlib.import_module("cupy")
+    arrays = [array.reshape(-1) for array in arrays] if axis is None else list(arrays)
+    first, axis = arrays[0], (axis or 0) % max(arrays[0].ndim, 1)
+    shapes = {(*array.shape[:axis], *array.shape[axis + 1 :], array.dtype) for array in arrays}
+    if first.ndim == 0 or len(shapes) > 1 or not 2 <= len(arrays) <= MOST_JOINED:
+        return importlib.import_module("array_api_compat.cupy").concat(arrays, axis=axis)
+    stops = np.cumsum([array.shape[axis] for array in arrays]).tolist()
+    joined = cupy.empty((*first.shape[:axis], stops[-1], *first.shape[axis + 1 :]), first.dtype)
+    if joined.size:
+        inner = math.prod(first.shape[axis + 1 :])
+        _joining(len(arrays))(*(each for pair in zip(arrays, stops, strict=True) for each in pair), inner, joined)
+    return joined
+
+
+MOST_JOINED = 24
+"""Arrays of four dimensions that a kernel can be told of: there are 4 kB for its arguments."""
+
+
+@functools.cache
+def _joining(count: int) -> Any:
+    """Return a kernel that joins so many arrays, given each one's stop along the axis and the values per position."""
+    inputs = ", ".join(f"raw T a{j}, int64 stop{j}" for j in range(count))
+    cases = []
+    for j in range(count):
+        start, length = (f"stop{j - 1}", f"(stop{j} - stop{j - 1})") if j else ("0", "stop0")
+        # A raw array is indexed in C order, whatever its strides.
+        value = f"y = a{j}[(outer * {length} + place - {start}) * inner + i % inner];"
+        cases.append(f"if (place < stop{j}) {value}" if j < count - 1 else value)
+    body = f"long long place = i / inner % stop{count - 1}, outer = i / inner / stop{count - 1};\n" + " else ".join(cases)
+    kernel = importlib.import_module("cupy").ElementwiseKernel
+    return kernel(f"{inputs}, int64 inner", "T y", body, f"xpnet_concat_{count}")
