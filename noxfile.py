@@ -67,9 +67,10 @@ def quick_jax(session: nox.Session) -> dict[str, str]:
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session: nox.Session, backend: str) -> None:
     """Run the tests on one backend; in NumPy's session also those that need no backend, and the doctests."""
-    # With what scikit-learn computes, the session compares that also runs the tests that need no backend.
-    reference = group("reference") if backend == "numpy" else []
-    install(session, ".", *group("test"), *BACKENDS[backend], *reference)
+    # The session that also runs the tests without a backend compares with scikit-learn and onnxruntime.
+    reference = [*group("reference"), *group("onnx")] if backend == "numpy" else []
+    keras = group("keras") if backend in ("torch", "jax") else []
+    install(session, ".", *group("test"), *BACKENDS[backend], *reference, *keras)
     session.run(
         "pytest",
         f"--backends={SPECS.get(backend, backend)}",
@@ -130,11 +131,18 @@ def examples(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site, executing its notebooks; warnings are errors."""
     # The pages show what each library says.
-    install(session, ".", *group("docs"), *BACKENDS["torch"], *BACKENDS["jax"])
+    install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
     target = "docs/_build/html"
     how = ("-W", "--keep-going", "--jobs", "auto", "-b", "html")
     session.run("sphinx-build", *how, "docs", target, *session.posargs, env=ENVIRONMENT)
     session.run("python", "docs/check.py", target)
+
+
+@nox.session(default=False)
+def tensorflow(session: nox.Session) -> None:
+    """Run an exported Keras model on TensorFlow, whose packages are large."""
+    install(session, ".", *group("test"), *group("keras"), "tensorflow-cpu")
+    session.run("pytest", "tests/export/test_keras.py", "-k", "tensorflow", *session.posargs, env=ENVIRONMENT)
 
 
 @nox.session(default=False)

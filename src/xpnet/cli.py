@@ -305,6 +305,24 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     click.echo(f"written: {picture}")
 
 
+@cli.command("export", short_help="Export the network of a run to other programs.")
+@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("file", type=click.Path(path_type=Path))
+@json_option
+def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
+    """Export the network in RUN_DIR to FILE, whose ending decides the format.
+
+    An .onnx file is a model for inference engines such as onnxruntime.
+    """
+    from xpnet.export import export
+
+    path = export(run_dir, file)
+    if as_json:
+        print_json({"run": str(run_dir), "file": str(path)})
+        return
+    click.echo(f"written: {path}")
+
+
 def _run_survey(
     run: Command,
     table: Command,

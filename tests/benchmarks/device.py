@@ -17,7 +17,7 @@ import peers
 from measuring import our_epoch, take_turns
 
 import xpnet
-from xpnet.backends import kept_memory, thread_limit
+from xpnet.host import kept_memory, thread_limit
 
 BATCHES = (32, 64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384)
 WEIGHTS = (784 * 100, 100 * 10)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from measuring import machine, made_up, our_epoch, take_turns
 
-from xpnet.backends import kept_memory
+from xpnet.host import kept_memory
 
 VARIED = {
     "batch": (8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096),

@@ -21,7 +21,7 @@ import peers
 from measuring import images, machine, our_epoch, take_turns
 
 import xpnet
-from xpnet.backends import kept_memory, thread_limit
+from xpnet.host import kept_memory, thread_limit
 from xpnet.training.step import Trainer, device_data
 
 LENET = [

@@ -29,7 +29,8 @@ import numpy as np
 from measuring import loop_of, machine, made_up
 
 import xpnet
-from xpnet.backends import installed_version, kept_memory
+from xpnet.backends import installed_version
+from xpnet.host import kept_memory
 from xpnet.training.distributed import MPIRanks, get_ranks
 
 NETWORKS = {

@@ -20,10 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet._version import __version__
-from xpnet.backends import Backend, check_dtype, check_threads, kept_memory, thread_limit
+from xpnet.backends import Backend, check_dtype
 from xpnet.checks import require_instance, require_path, require_size, use_python_numbers
 from xpnet.data.datasets import Dataset
 from xpnet.data.preprocessing import train_validation_split
+from xpnet.host import check_threads, kept_memory, thread_limit
 from xpnet.nn.description import describe, to_config
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network

@@ -1,0 +1,69 @@
+"""Backends: which array library a run uses, where its arrays live, and how an epoch is run there.
+
+This is the one package that knows the libraries by name. Everything else is handed a namespace ``xp`` and uses what
+the Array API standard has. A backend adds what the standard leaves out:
+
+* moving an array from the host to the device and back (`Backend.asarray`, `Backend.to_numpy`);
+* running one step over many batches, and compiling that where the library can (`Backend.scan`, `Backend.compile`);
+* whether the library can be used at all, and if not, why not (`list_backends`).
+
+A backend is named by a string: ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"jax"``,
+``"array_api_strict"``. What stands behind the first colon is the device, in the library's own words.
+
+`base` is the page to read first; each library has a file, and `registry` finds them. Nothing here imports anything
+else of xpnet.
+"""
+
+from .base import (
+    DTYPES,
+    Array,
+    Backend,
+    BackendError,
+    BackendInfo,
+    Buffer,
+    GenericBackend,
+    Namespace,
+    Step,
+    check_dtype,
+    installed_version,
+)
+from .cupy import CupyBackend
+from .jax import JaxBackend
+from .numpy import NumpyBackend
+from .registry import (
+    BACKENDS,
+    backend_of,
+    convolution_lowering,
+    get_backend,
+    list_backends,
+    local_spec,
+    product_limit,
+)
+from .strict import StrictBackend
+from .torch import TorchBackend
+
+__all__ = [
+    "BACKENDS",
+    "DTYPES",
+    "Array",
+    "Backend",
+    "BackendError",
+    "BackendInfo",
+    "Buffer",
+    "CupyBackend",
+    "GenericBackend",
+    "JaxBackend",
+    "Namespace",
+    "NumpyBackend",
+    "Step",
+    "StrictBackend",
+    "TorchBackend",
+    "backend_of",
+    "check_dtype",
+    "convolution_lowering",
+    "get_backend",
+    "installed_version",
+    "list_backends",
+    "local_spec",
+    "product_limit",
+]

@@ -1,0 +1,289 @@
+"""What an array library has to answer: the class that every backend derives from.
+
+The Array API standard says what arrays do. It leaves out how an array gets from the host to the device and back, how
+a loop over many batches is run or compiled, and whether the library can be used on this machine at all. `Backend`
+answers these, in the way that serves any library; a library that knows better overrides a method.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import array_api_compat
+import numpy as np
+from numpy.typing import NDArray
+
+Array = Any
+Namespace = Any
+Buffer = Any
+Step = Callable[[Any, dict[str, Array]], tuple[Any, Array | None]]
+
+DTYPES = ("float32", "float64")
+
+
+class BackendError(ValueError):
+    """A backend does not exist or cannot be used here; the message says why and what would help.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.get_backend("abacus")
+    ... except xpnet.BackendError as error:
+    ...     print(error)
+    backend='abacus': unknown; there are numpy, cupy, torch, jax, array_api_strict
+    """
+
+
+@dataclass(frozen=True)
+class BackendInfo:
+    """What is known of a backend on this machine.
+
+    Attributes
+    ----------
+    name : str
+        Its name, such as ``"cupy"``.
+    version : str or None
+        The version of the library that is installed.
+    devices : tuple of str
+        The specs that select its devices, such as ``("torch:cpu", "torch:cuda:0")``.
+    reason : str or None
+        Why it cannot be used; ``None`` when it can.
+
+    Examples
+    --------
+    >>> from xpnet import BackendInfo
+    >>> BackendInfo("cupy", None, (), "cupy is not installed").usable
+    False
+    """
+
+    name: str
+    version: str | None
+    devices: tuple[str, ...]
+    reason: str | None
+
+    @property
+    def usable(self) -> bool:
+        """Whether a run can use it."""
+        return self.reason is None
+
+
+@dataclass(frozen=True)
+class Backend:
+    """An array library on a device. This base runs everything eagerly, by what the standard has.
+
+    Attributes
+    ----------
+    spec : str
+        The name that selects it, such as ``"torch:cuda:0"``.
+    xp : module
+        The array namespace.
+    device : object
+        The device in the library's own type, for ``device=`` of creation functions; ``None`` is the default.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> backend = xpnet.get_backend("numpy")
+    >>> x = backend.asarray(np.asarray([[1, 2], [3, 4]]), "float32")
+    >>> backend.to_numpy(backend.xp.sum(x, axis=0)).tolist()
+    [4.0, 6.0]
+    """
+
+    spec: str
+    xp: Namespace
+    device: Any = None
+
+    library: ClassVar[str] = ""
+    """The module to import, which also names the backend."""
+
+    packages: ClassVar[tuple[str, ...]] = ()
+    """The distributions that may bring the module along; the first that is installed tells the version."""
+
+    install: ClassVar[str] = ""
+    """The command that installs it."""
+
+    convolution: ClassVar[str] = "row_shift"
+    """How the library computes a convolution best: ``"row_shift"``, as products of row-shifted slices, or
+    ``"im2col"``, as one large product over unrolled patches. See `xpnet.nn.convolution`."""
+
+    product_limit: ClassVar[int | None] = None
+    """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
+
+    arrays_apart: ClassVar[bool] = False
+    """Whether a scan is faster on each of a network's arrays of parameters than on one vector that holds them all."""
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open the library on a device named in its own words, or raise `BackendError` with the cause alone."""
+        if device:
+            raise BackendError(f"{cls.library} has no devices to choose between")
+        module = importlib.import_module(cls.library)
+        return cls(cls.library, array_api_compat.array_namespace(module.asarray(0.0)))
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the specs of the devices at hand, or raise with the driver's own words."""
+        return (cls.library,)
+
+    @property
+    def launch_bound(self) -> bool:
+        """Whether a call costs microseconds whatever its size, so that few large arrays are better than many."""
+        return False
+
+    @property
+    def device_name(self) -> str:
+        """The device, for people to read."""
+        return "cpu" if self.device is None else str(self.device)
+
+    @property
+    def version(self) -> str:
+        """The version of the library."""
+        return installed_version(self.packages) or "unknown"
+
+    def asarray(self, host: Any, dtype: str | None = None) -> Array:
+        """Copy a host array to the device.
+
+        Parameters
+        ----------
+        host : array_like
+            Of any layout and byte order.
+        dtype : str, optional
+            A dtype of the standard; by default that of ``host``.
+
+        Returns
+        -------
+        array
+            A C-ordered copy that shares no memory with ``host``: some libraries' own ``asarray`` would share.
+        """
+        host = np.asarray(host)
+        kind = np.dtype(dtype) if dtype else host.dtype.newbyteorder("=")
+        return self.xp.asarray(np.array(host, dtype=kind, order="C", copy=True), device=self.device)
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy an array of this backend to the host: the one way there."""
+        return np.array(array)
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Return the context in which arrays of this backend are made and used with ``dtype``."""
+        return contextlib.nullcontext()
+
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Compile a function of arrays, where the library can.
+
+        ``donate`` names the positional arguments that the caller gives up, so that their memory may be reused.
+        """
+        return function
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run ``step`` over the leading axis of every array in ``xs``.
+
+        Parameters
+        ----------
+        step : callable
+            Takes the carry and a dictionary of one slice of each array; returns the new carry and either an array
+            to collect or ``None``.
+        carry : object
+            What goes from step to step.
+        xs : dict of str to array
+            At least one array, all of one length.
+
+        Returns
+        -------
+        carry : object
+            After the last step.
+        outputs : array or None
+            What the steps returned, stacked.
+        """
+        outputs = []
+        (length,) = {array.shape[0] for array in xs.values()}
+        for i in range(length):
+            carry, output = step(carry, {name: array[i, ...] for name, array in xs.items()})
+            outputs.append(output)
+        return carry, None if not outputs or outputs[0] is None else self.xp.stack(outputs)
+
+    def stepwise(self) -> Backend:
+        """Return this backend with steps run one by one, by Python, so that they may talk to others in between."""
+        return self
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Turn a function that talks to other processes into one that steps may call.
+
+        Parameters
+        ----------
+        talk : callable
+            Takes a contiguous array and changes it in place.
+        on_device : bool
+            Whether it can take an array of this backend. If not, it is given one on the host.
+
+        Returns
+        -------
+        callable
+            From an array of this backend, which it leaves as it is, to the changed one.
+        """
+
+        def through_host(array: Array) -> Array:
+            host = self.to_numpy(array)
+            talk(host)
+            return self.asarray(host)
+
+        def directly(array: Array) -> Array:
+            changed = self.xp.asarray(array, copy=True)
+            self.synchronize()  # the other side knows nothing of what is still to be done on this device
+            talk(changed)
+            return changed
+
+        return directly if on_device else through_host
+
+    def synchronize(self) -> None:
+        """Wait until the device has done all that it was asked for: clocks are read after this."""
+
+
+class GenericBackend(Backend):
+    """Any other Array API library, given as its namespace module."""
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host through DLPack, the standard's own way."""
+        try:
+            return np.array(np.from_dlpack(array))
+        except (AttributeError, RuntimeError, BufferError, TypeError):
+            return np.array(array)
+
+    @property
+    def version(self) -> str:
+        """The version that the module says it has."""
+        return str(getattr(self.xp, "__version__", "unknown"))
+
+
+def check_dtype(dtype: str) -> str:
+    """Return ``dtype`` if a network can be trained in it.
+
+    Raises
+    ------
+    ValueError
+        Naming the dtypes there are.
+    """
+    if dtype not in DTYPES:
+        raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(DTYPES)}")
+    return dtype
+
+
+def installed_version(packages: Sequence[str]) -> str | None:
+    """Return the version of the first of these distributions that is installed."""
+    from importlib import metadata  # a third of the time to import all of this
+
+    for package in packages:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            return metadata.version(package)
+    return None
+
+
+def brief(error: BaseException) -> str:
+    """Return the first line of a library's complaint, or its first sentence where the line is long."""
+    line = str(error).strip().partition("\n")[0] or type(error).__name__
+    return line if len(line) <= 200 else line.partition(". ")[0]

@@ -1,0 +1,91 @@
+"""JAX, which compiles a whole epoch into one program."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+from collections.abc import Callable, Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .base import Array, Backend, BackendError, Buffer, Step, brief
+
+
+class JaxBackend(Backend):
+    """JAX, which compiles a whole epoch into one program."""
+
+    library: ClassVar[str] = "jax"
+    packages: ClassVar[tuple[str, ...]] = ("jax",)
+    install: ClassVar[str] = "pip install jax"
+
+    # One large product is faster than many small ones, by half, and compiled sooner.
+    convolution: ClassVar[str] = "im2col"
+
+    # A compiled loop has no calls to spare, but copies what it cuts from a vector, and what it puts together.
+    arrays_apart: ClassVar[bool] = True
+
+    @classmethod
+    def open(cls, device: str = "") -> Backend:
+        """Open it on its default device, or on a platform and number such as ``gpu:0``."""
+        jax = importlib.import_module("jax")
+        platform, _, number = device.partition(":")
+        try:
+            found, index = jax.devices(platform or None), int(number or 0)
+        except (RuntimeError, ValueError) as error:
+            raise BackendError(brief(error)) from None
+        if not 0 <= index < len(found):
+            raise BackendError(f"there {'is' if len(found) == 1 else 'are'} {len(found)}, counted from 0")
+        xp = importlib.import_module("jax.numpy")
+        return cls(f"jax:{device}" if device else "jax", xp, found[index])
+
+    @classmethod
+    def devices(cls) -> tuple[str, ...]:
+        """Return the devices of the default platform."""
+        jax = importlib.import_module("jax")
+        return tuple(f"jax:{device.platform}:{device.id}" for device in jax.devices())
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy to the host."""
+        return np.array(array)
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Switch 64-bit numbers on for a float64 run: without that JAX would go on in float32."""
+        jax = importlib.import_module("jax")
+        context: contextlib.AbstractContextManager[Any] = jax.enable_x64(dtype == "float64")
+        return context
+
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Compile with `jax.jit`."""
+        compiled: Callable[..., Any] = importlib.import_module("jax").jit(function, donate_argnums=tuple(donate))
+        return compiled
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run `jax.lax.scan`, one compiled loop."""
+        result: tuple[Any, Array | None] = importlib.import_module("jax").lax.scan(step, carry, xs)
+        return result
+
+    def stepwise(self) -> Backend:
+        """Compile nothing: a compiled program could call back to the host, but may then wait for itself on a CPU."""
+        return StepwiseJaxBackend(self.spec, self.xp, self.device)
+
+    def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
+        """Go through the host: JAX lets nobody write to its arrays."""
+        if on_device:
+            raise BackendError("backend='jax': its arrays cannot be changed in place, so they go through the host")
+        return super().exchange(talk)
+
+    def synchronize(self) -> None:
+        """Wait for what was dispatched: work on one device is done in order."""
+        jax = importlib.import_module("jax")
+        jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
+
+
+class StepwiseJaxBackend(JaxBackend):
+    """JAX, operation by operation, as the other libraries run."""
+
+    arrays_apart: ClassVar[bool] = False
+
+    compile = Backend.compile
+    scan = Backend.scan

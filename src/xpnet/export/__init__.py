@@ -1,0 +1,12 @@
+"""A trained network for other programs: ONNX, PyTorch, Keras, and a page on which one draws digits.
+
+Nothing here is imported before it is used.
+"""
+
+from xpnet.export.files import export
+from xpnet.export.keras import to_keras
+from xpnet.export.onnx import to_onnx
+from xpnet.export.plain import ExportError
+from xpnet.export.torch import to_torch
+
+__all__ = ["ExportError", "export", "to_keras", "to_onnx", "to_torch"]

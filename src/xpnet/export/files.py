@@ -1,0 +1,78 @@
+"""A finished run, exported to a file whose ending says for which program."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from xpnet.checks import require_path
+from xpnet.export.onnx import to_onnx
+from xpnet.export.plain import ExportError
+from xpnet.training.run import load, load_config, load_history
+
+
+def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
+    """Export the network of a run.
+
+    Parameters
+    ----------
+    directory : path-like
+        The run's folder.
+    path : path-like
+        The file to write: ``.onnx`` for an ONNX model. An older file of its name is replaced.
+
+    Returns
+    -------
+    Path
+        The file.
+
+    Raises
+    ------
+    ExportError
+        If the ending is unknown, a library is not installed, or a layer has no counterpart there.
+    CheckpointError
+        If the folder is not that of a finished run.
+    OSError
+        If the file cannot be written.
+
+    Examples
+    --------
+    >>> from xpnet.export import ExportError, export
+    >>> try:
+    ...     export("runs/mlp", "model.txt")
+    ... except ExportError as error:
+    ...     print(error)
+    path='model.txt': must end in .onnx
+    >>> export("runs/mlp", "model.onnx")  # doctest: +SKIP
+    """
+    target = require_path("path", path)
+    if target.suffix not in WRITERS:
+        raise ExportError(f"path={os.fspath(path)!r}: must end in {' or '.join(WRITERS)}")
+    if not target.parent.is_dir():
+        raise ExportError(f"path={os.fspath(path)!r}: there is no folder {str(target.parent)!r}")
+    WRITERS[target.suffix](Path(directory), target)
+    return target
+
+
+def facts(directory: Path) -> dict[str, Any]:
+    """Return what an exported file says about the run that it comes from."""
+    config, history = load_config(directory), load_history(directory)
+    stopping = config.get("stopping") or {}
+    stopped_early = stopping.get("patience") is not None
+    record = history.best(stopping["monitor"]) if stopped_early else history[-1]
+    return {
+        "recipe": config["recipe"],
+        "dataset": config["dataset"],
+        "seed": config["seed"],
+        "test_accuracy": record.test_accuracy,
+        "trained_on": f"{config['backend']}, {config['dtype']}",
+    }
+
+
+def _write_onnx(directory: Path, path: Path) -> None:
+    to_onnx(load(directory, backend="numpy"), path, metadata=facts(directory))
+
+
+WRITERS = {".onnx": _write_onnx}
+"""The function that writes a run to a file, by the file's ending."""
