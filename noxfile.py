@@ -136,8 +136,9 @@ def mpi(session: nox.Session) -> None:
     """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
     install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
     where = session.posargs or ["tests/training/test_distributed.py"]
-    backends = "--backends=numpy,array_api_strict,torch,jax"
-    session.run("pytest", backends, "-m", "mpi and not thorough", *where, env=ENVIRONMENT)
+    session.run(
+        "pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT
+    )
 
 
 @nox.session
