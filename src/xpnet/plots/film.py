@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_path
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 from xpnet.plots.canvas import PIXELS, WIDTH, colour_map, described, head, new_figure, now, render, shorten
 from xpnet.plots.inside import draw_answer, weight_pictures
 from xpnet.plots.pictures import as_pictures, grey_limits
