@@ -11,9 +11,9 @@ import time
 
 import numpy as np
 import pytest
-from runs import Stop, assert_same, stop_after
 
 import xpnet
+from runs import Stop, assert_same, stop_after
 from xpnet import SGD, Adam, Cosine, Dense, Dropout, Network, ReLU, fit, train
 from xpnet.recipes import RECIPES
 from xpnet.runs.checkpoint import RunDirectory
