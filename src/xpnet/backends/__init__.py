@@ -35,11 +35,9 @@ from .numpy import NumpyBackend
 from .registry import (
     BACKENDS,
     backend_of,
-    convolution_lowering,
     get_backend,
     list_backends,
     local_spec,
-    product_limit,
 )
 from .requirements import check_library
 from .strict import StrictBackend
@@ -65,10 +63,8 @@ __all__ = [
     "backend_of",
     "check_dtype",
     "check_library",
-    "convolution_lowering",
     "get_backend",
     "installed_version",
     "list_backends",
     "local_spec",
-    "product_limit",
 ]

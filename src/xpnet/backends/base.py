@@ -116,9 +116,6 @@ class Backend:
     product_limit: ClassVar[int | None] = None
     """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
 
-    arrays_apart: ClassVar[bool] = False
-    """Whether a scan is faster on each of a network's arrays of parameters than on one vector that holds them all."""
-
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open the library on a device named in its own words, or raise `BackendError` with the cause alone."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 
-from .base import Backend, BackendError, BackendInfo, GenericBackend, Namespace, brief, installed_version
+from .base import Backend, BackendError, BackendInfo, GenericBackend, brief, installed_version
 from .cupy import CupyBackend
 from .dpnp import DpnpBackend
 from .jax import JaxBackend
@@ -171,16 +171,6 @@ def reopen_module(name: str) -> Backend:
     return _from_module(importlib.import_module(name))
 
 
-def convolution_lowering(xp: Namespace) -> str:
-    """Return a library's `Backend.convolution`."""
-    return BACKENDS.get(_root(xp), GenericBackend).convolution
-
-
-def product_limit(xp: Namespace) -> int | None:
-    """Return a library's `Backend.product_limit`."""
-    return BACKENDS.get(_root(xp), GenericBackend).product_limit
-
-
 def _plugins() -> dict[str, EntryPoint]:
     """Return what other packages add, by name. Nothing of it is imported."""
     from importlib import metadata  # a third of the time to import all of this
@@ -261,12 +251,8 @@ def _from_module(module: ModuleType) -> Backend:
 
 def _library_of(module: ModuleType) -> str:
     """Return the name of the backend that a namespace belongs to, or the module's own."""
-    root = _root(module)
+    root = module.__name__.removeprefix("array_api_compat.").partition(".")[0]
     return root if root in BACKENDS or root in _plugins() else module.__name__
-
-
-def _root(module: ModuleType) -> str:
-    return module.__name__.removeprefix("array_api_compat.").partition(".")[0]
 
 
 def _told(error: Exception) -> str:
