@@ -6,21 +6,13 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from array_api_compat import array_namespace
 
-from xpnet.checks import require_number, require_positive
-from xpnet.nn.layers import (
-    Array,
-    Context,
-    HostArrays,
-    Layer,
-    Namespace,
-    Params,
-    Random,
-    Shape,
-    State,
-)
+from xpnet.nn.initializers import Constant
+from xpnet.backends import elementwise
+from xpnet.nn.layers import Context, Layer, Variable
+from xpnet.parts import Positive, Share
+from xpnet.typing import Array, Arrays, Namespace, Shape
 
 
 class Statistics(NamedTuple):
@@ -32,13 +24,7 @@ class Statistics(NamedTuple):
 
 
 def batch_norm(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    epsilon: float = 1e-5,
-    *,
-    all_reduce: Any = None,
-    xp: Namespace = None,
+    x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5, *, all_reduce: Any = None, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...], Statistics]:
     """Normalize a batch by its own mean and variance: ``y = gamma (x - mean) / sqrt(variance + epsilon) + beta``.
 
@@ -77,7 +63,7 @@ def batch_norm(
     """
     xp = xp or array_namespace(x)
     channels = by_channel(x, xp)
-    total = xp.sum(xp.sum(channels, axis=2), axis=0)
+    total = _sum_rows(xp.sum(channels, axis=2), xp)
     count: Any = float(channels.shape[0] * channels.shape[2])
     if all_reduce is not None:
         sums = all_reduce(xp.concat([total, xp.full_like(total[:1], count)]))
@@ -85,14 +71,26 @@ def batch_norm(
     mean = total / count
     centred = channels - mean[None, :, None]
     # The squares of what is centred, in a second pass: E[x^2] - E[x]^2 would lose all digits to a large mean.
-    squares = xp.sum(xp.vecdot(centred, centred), axis=0)
+    squares = _sum_rows(xp.vecdot(centred, centred), xp)
     if all_reduce is not None:
         squares = all_reduce(squares)
+    variance, scale, factor = _scales(squares, count, gamma, epsilon, xp=xp)
+    y = _scaled(centred, factor[None, :, None], beta[None, :, None], xp=xp)
+    return like(y, x, xp), (centred, scale, gamma, count), Statistics(mean, variance, count)
+
+
+@elementwise
+def _scales(squares: Array, count: Any, gamma: Array, epsilon: float, *, xp: Namespace) -> tuple[Array, Array, Array]:
     variance = squares / count
     scale = 1.0 / xp.sqrt(variance + epsilon)
-    y = centred * (gamma * scale)[None, :, None]
-    y += beta[None, :, None]
-    return like(y, x, xp), (centred, scale, gamma, count), Statistics(mean, variance, count)
+    return variance, scale, gamma * scale
+
+
+@elementwise
+def _scaled(centred: Array, factor: Array, beta: Array, *, xp: Namespace) -> Array:
+    y = centred * factor
+    y += beta
+    return y
 
 
 def batch_norm_backward(
@@ -133,28 +131,40 @@ def batch_norm_backward(
     xp = xp or array_namespace(dy)
     centred, scale, gamma, count = cache
     channels = by_channel(dy, xp)
-    dbeta = xp.sum(xp.sum(channels, axis=2), axis=0)
-    dgamma = scale * xp.sum(xp.vecdot(channels, centred), axis=0)
-    sums = xp.stack([dgamma, dbeta])
+    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
+    dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
+    sums = (dgamma, dbeta)
     if all_reduce is not None:
-        sums = xp.reshape(all_reduce(xp.reshape(sums, (-1,))), sums.shape)
-    means = sums / count
-    correction = centred * (scale * means[0, ...])[None, :, None]
-    correction += means[1, ...][None, :, None]
-    dx = channels - correction
-    dx *= (gamma * scale)[None, :, None]
+        total = xp.reshape(all_reduce(xp.concat(sums)), (2, -1))
+        sums = (total[0, ...], total[1, ...])
+    slope, shift, factor = (each[None, :, None] for each in _corrections(*sums, count, scale, gamma, xp=xp))
+    dx = _corrected(channels, centred, slope, shift, factor, xp=xp)
     return like(dx, dy, xp), dgamma, dbeta
 
 
+@elementwise
+def _corrections(
+    dgamma: Array, dbeta: Array, count: Any, scale: Array, gamma: Array, *, xp: Namespace
+) -> tuple[Array, Array, Array]:
+    return scale * (dgamma / count), dbeta / count, gamma * scale
+
+
+@elementwise
+def _corrected(dy: Array, centred: Array, slope: Array, shift: Array, factor: Array, *, xp: Namespace) -> Array:
+    correction = centred * slope
+    correction += shift
+    dx = dy - correction
+    dx *= factor
+    return dx
+
+
+def _sum_rows(sums: Array, xp: Namespace) -> Array:
+    """Add up the sums of rows, (rows, channels). Dense layers have one row, which is the sum already."""
+    return sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0)
+
+
 def normalize(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    mean: Array,
-    variance: Array,
-    epsilon: float = 1e-5,
-    *,
-    xp: Namespace = None,
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-5, *, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...]]:
     """Normalize by a mean and variance that are given, as in evaluation: one scale and one shift a channel.
 
@@ -186,8 +196,8 @@ def normalize_backward(cache: tuple[Any, ...], dy: Array, *, xp: Namespace = Non
     xp = xp or array_namespace(dy)
     centred, scale, gamma = cache
     channels = by_channel(dy, xp)
-    dbeta = xp.sum(xp.sum(channels, axis=2), axis=0)
-    dgamma = scale * xp.sum(xp.vecdot(channels, centred), axis=0)
+    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
+    dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
     return like(channels * (gamma * scale)[None, :, None], dy, xp), dgamma, dbeta
 
 
@@ -217,54 +227,40 @@ class BatchNorm(Layer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> params, state = BatchNorm().init(np.random.default_rng(0), (8, 8, 3))
-    >>> sorted(params), sorted(state), params["gamma"].tolist()
-    (['beta', 'gamma'], ['running_mean', 'running_variance'], [1.0, 1.0, 1.0])
+    >>> layer = BatchNorm()
+    >>> sorted(layer.parameters((8, 8, 3))), sorted(layer.statistics((8, 8, 3)))
+    (['beta', 'gamma'], ['running_mean', 'running_variance'])
     """
 
-    momentum: float = 0.1
-    epsilon: float = 1e-5
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_positive("epsilon", self.epsilon)
-        require_number("momentum", self.momentum)
-        if not 0.0 < self.momentum <= 1.0:
-            raise ValueError(f"momentum={self.momentum!r}: must be in (0, 1]")
+    momentum: Share = 0.1
+    epsilon: Positive = 1e-5
 
     def minimum_batch(self, input_shape: Shape) -> int:
         """One value has no variance, so there must be two: two samples, unless an image brings more."""
         return 2 if math.prod(input_shape[:-1]) == 1 else 1
 
-    def init(self, rng: Random, input_shape: Shape) -> tuple[HostArrays, HostArrays]:
-        """Start with no change at all, and with the statistics of a standard normal distribution."""
-        c = input_shape[-1]
-        params = {"gamma": np.ones(c), "beta": np.zeros(c)}
-        return params, {"running_mean": np.zeros(c), "running_variance": np.ones(c)}
+    def parameters(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare ``gamma`` and ``beta``, (channels,), which start with no change at all."""
+        shape = (input_shape[-1],)
+        return {"gamma": Variable(shape, Constant(1.0)), "beta": Variable(shape)}
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def statistics(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare the running statistics, (channels,), which start as those of a standard normal distribution."""
+        shape = (input_shape[-1],)
+        return {"running_mean": Variable(shape), "running_variance": Variable(shape, Constant(1.0))}
+
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `batch_norm` in training, `normalize` with the running statistics in evaluation."""
         gamma, beta = params["gamma"], params["beta"]
         if ctx.training:
             y, cache, statistics = batch_norm(x, gamma, beta, self.epsilon, all_reduce=ctx.all_reduce, xp=ctx.xp)
             return y, (cache, statistics)
-        assert state is not None
-        y, fixed = normalize(x, gamma, beta, state["running_mean"], state["running_variance"], self.epsilon, xp=ctx.xp)
+        assert ctx.state is not None
+        mean, variance = ctx.state["running_mean"], ctx.state["running_variance"]
+        y, fixed = normalize(x, gamma, beta, mean, variance, self.epsilon, xp=ctx.xp)
         return y, (fixed, None)
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply the backward function of whichever was applied."""
         kept, statistics = cache
         if statistics is None:
@@ -273,15 +269,16 @@ class BatchNorm(Layer):
             dx, dgamma, dbeta = batch_norm_backward(kept, dy, all_reduce=ctx.all_reduce, xp=ctx.xp)
         return dx, {"gamma": dgamma, "beta": dbeta}
 
-    def next_state(self, state: State, cache: Any, ctx: Context) -> State:
+    def next_state(self, state: Arrays, cache: Any, ctx: Context) -> Arrays:
         """Move the running statistics towards those of the batch; the variance without its bias."""
         _, statistics = cache
-        unbiased = statistics.variance * (statistics.count / (statistics.count - 1.0))
-        return {
-            "running_mean": _towards(state["running_mean"], statistics.mean, self.momentum),
-            "running_variance": _towards(state["running_variance"], unbiased, self.momentum),
-        }
+        mean, variance, count = statistics
+        return _moved(state, mean, variance, count / (count - 1.0), self.momentum, xp=ctx.xp)
 
 
-def _towards(old: Array, new: Array, share: float) -> Array:
-    return (1.0 - share) * old + share * new
+@elementwise
+def _moved(state: Arrays, mean: Array, variance: Array, unbiased: Any, share: float, *, xp: Namespace) -> Arrays:
+    return {
+        "running_mean": (1.0 - share) * state["running_mean"] + share * mean,
+        "running_variance": (1.0 - share) * state["running_variance"] + share * (variance * unbiased),
+    }
