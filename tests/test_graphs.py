@@ -1,4 +1,4 @@
-"""Loops that are recorded and replayed: what CuPy and PyTorch share, on PyTorch's CPU with a stand-in for the capture."""
+"""Loops that are recorded and replayed: what CuPy and PyTorch share, on the CPU, with a stand-in for the capture."""
 
 import contextlib
 
@@ -29,7 +29,11 @@ def recorder_on(torch):
                 again = operation(*args, **kwargs)
                 for old, new in zip(graphs.leaves(kept), graphs.leaves(again), strict=True):
                     # A view is one of memory that is in place already, and an empty array has no values yet.
-                    if isinstance(new, torch.Tensor) and old.data_ptr() != new.data_ptr() and "empty" not in str(operation):
+                    if (
+                        isinstance(new, torch.Tensor)
+                        and old.data_ptr() != new.data_ptr()
+                        and "empty" not in str(operation)
+                    ):
                         old.copy_(new)
 
     class Recorder:
@@ -47,7 +51,7 @@ def recorder_on(torch):
 
         def end(self):
             self.tape.__exit__(None, None, None)
-            return self.tape
+            return self.tape.launch
 
         def address(self, array):
             return array.data_ptr()
@@ -209,7 +213,8 @@ def test_an_error_of_the_function_is_its_own(recorded):
 def test_recipes_train_to_the_same_weights(recorded, few, recipe):
     backend, recorder, eager = recorded
     trained = [
-        xpnet.train(recipe, dataset=few, train_samples=40, epochs=3, backend=b, progress=False) for b in (eager, backend)
+        xpnet.train(recipe, dataset=few, train_samples=40, epochs=3, backend=b, progress=False)
+        for b in (eager, backend)
     ]
     one, other = (run.network.named_arrays() for run in trained)
     for name, array in one.items():

@@ -173,9 +173,10 @@ class CupyRecorder:
         """Capture the stream."""
         self.stream.begin_capture()
 
-    def end(self) -> Any:
-        """Return the graph."""
-        return self.stream.end_capture()
+    def end(self) -> Callable[[], Any]:
+        """Return the graph's launch."""
+        launch: Callable[[], Any] = self.stream.end_capture().launch
+        return launch
 
     def address(self, array: Array) -> int:
         """Return the pointer."""
@@ -188,7 +189,8 @@ _RECORDING = threading.Lock()
 @contextlib.contextmanager
 def recordable(products: Products) -> Iterator[None]:
     """Record products, which CuPy refuses, and refuse copies from the host, of which a graph would keep the address."""
-    cupy, core = importlib.import_module("cupy"), importlib.import_module("cupy._core")
+    cupy: Any = importlib.import_module("cupy")
+    core: Any = importlib.import_module("cupy._core")
     here = threading.get_ident()
     usual_product, usual_array = cupy.ndarray.__matmul__, core.array
 
@@ -250,7 +252,7 @@ class Products:
         return out
 
     def _laid_out(self, a: Any) -> tuple[Any, int, int]:
-        """Return a matrix in order of memory, whether that is the transposed one's, and the length of its rows there."""
+        """Return a matrix as it lies in memory, 1 if that is transposed, and the distance between its rows there."""
         if a.flags.f_contiguous:
             return a, 1, max(a.strides[1] // a.itemsize, a.shape[0])
         a = a if a.flags.c_contiguous else a.copy()
@@ -313,6 +315,8 @@ def _joining(count: int) -> Any:
         # A raw array is indexed in C order, whatever its strides.
         value = f"y = a{j}[(outer * {length} + place - {start}) * inner + i % inner];"
         cases.append(f"if (place < stop{j}) {value}" if j < count - 1 else value)
-    body = f"long long place = i / inner % stop{count - 1}, outer = i / inner / stop{count - 1};\n" + " else ".join(cases)
+    body = f"long long place = i / inner % stop{count - 1}, outer = i / inner / stop{count - 1};\n" + " else ".join(
+        cases
+    )
     kernel = importlib.import_module("cupy").ElementwiseKernel
     return kernel(f"{inputs}, int64 inner", "T y", body, f"xpnet_concat_{count}")

@@ -17,7 +17,7 @@ from .graphs import leaves, rebuilt
 F = TypeVar("F", bound=Callable[..., Any])
 
 FUSERS: dict[Namespace, Callable[[Callable[..., Any], str], Callable[..., Any]]] = {}
-"""For each namespace that can fuse: what turns a function of arrays that returns a tuple, and its name, into a kernel."""
+"""For each namespace that can fuse: what makes a kernel of a function, which returns a tuple of arrays, and a name."""
 
 
 def elementwise(function: F) -> F:
@@ -47,7 +47,7 @@ def elementwise(function: F) -> F:
 
     @functools.wraps(function)
     def call(*arrays: Any, **constants: Any) -> Any:
-        fuse = FUSERS.get(constants["xp"])
+        fuse = FUSERS.get(constants.get("xp"))
         if fuse is None:
             return function(*arrays, **constants)
         given = leaves(arrays)

@@ -36,13 +36,6 @@ Steps = tuple[Any, Array | None]
 """What a scan returns: the last carry, and the outputs."""
 
 
-class Graph(Protocol):
-    """A recorded list of kernels."""
-
-    def launch(self) -> None:
-        """Ask the device to run them, after all that it was asked for before."""
-
-
 class Recorder(Protocol):
     """How a library records. Each recording has a recorder of its own, with memory of its own."""
 
@@ -52,8 +45,8 @@ class Recorder(Protocol):
     def begin(self) -> None:
         """Record from here on, and run nothing."""
 
-    def end(self) -> Graph:
-        """Return what was recorded since `begin`."""
+    def end(self) -> Callable[[], Any]:
+        """Return what launches the kernels that were recorded since `begin`, on the current stream."""
 
     def address(self, array: Array) -> int:
         """Return where an array begins."""
@@ -177,14 +170,18 @@ class Recording:
         self, recorder: Recorder, function: Callable[..., Any], args: Any, constant: list[bool], xp: Namespace
     ) -> None:
         self.recorder, self.constant, self.xp = recorder, constant, xp
-        self.graphs: list[tuple[Graph, int]] = []
+        self.graphs: list[tuple[Callable[[], Any], int]] = []
         self.live = self.within = False
+        # What the loops collect, in order. It is allocated before the recording: within a step it would get memory
+        # that a temporary array had before, and has again in the next step.
+        self.rooms: list[Array | None] = []
+        self.loops = 0
         with recorder.memory(), loops_of(self):
             pairs = zip(leaves(args), constant, strict=True)
             self.inputs = [leaf if stays else self.copy(leaf) for leaf, stays in pairs]
             mine = rebuilt(args, iter(self.inputs))
             function(*mine)  # one step of each loop: the libraries load what they use here
-            self.live = True
+            self.live, self.loops = True, 0
             recorder.begin()
             try:
                 self.outputs = function(*mine)
@@ -206,9 +203,9 @@ class Recording:
         for mine, leaf in zip(self.inputs, given, strict=True):
             if is_array(leaf) and mine is not leaf:
                 mine[...] = leaf
-        for graph, times in self.graphs:
+        for launch, times in self.graphs:
             for _ in range(times):
-                graph.launch()
+                launch()
         return rebuilt(self.outputs, iter([self.copy(leaf) for leaf in leaves(self.outputs)]))
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> Steps:
@@ -216,6 +213,7 @@ class Recording:
         length = length_of(xs)
         if self.within or length < 2:
             return unrolled(step, carry, xs, self.xp)
+        number, self.loops = self.loops, self.loops + 1
         held = rebuilt(carry, iter([self.copy(leaf) for leaf in leaves(carry)]))
         counter = self.xp.zeros((1,), dtype=self.xp.int64, device=device(next(iter(xs.values()))))
         self.cut(1)
@@ -224,8 +222,10 @@ class Recording:
             new, output = step(held, {name: self.xp.take(array, counter, axis=0)[0, ...] for name, array in xs.items()})
         finally:
             self.within = False
-        outputs = None if output is None else room_for(length, output, self.xp)
-        if outputs is not None:
+        if not self.live:
+            self.rooms.append(None if output is None else room_for(length, output, self.xp))
+        outputs = self.rooms[number]
+        if outputs is not None and output is not None:
             outputs[counter] = output[None, ...]
         self.overwrite(leaves(held), leaves(new))
         counter += 1

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
-from xpnet.nn.initializers import Constant
 from xpnet.backends import elementwise
+from xpnet.nn.initializers import Constant
 from xpnet.nn.layers import Context, Layer, Variable
 from xpnet.parts import Positive, Share
 from xpnet.typing import Array, Arrays, Namespace, Shape
