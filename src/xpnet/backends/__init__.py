@@ -33,11 +33,9 @@ from .numpy import NumpyBackend
 from .registry import (
     BACKENDS,
     backend_of,
-    convolution_lowering,
     get_backend,
     list_backends,
     local_spec,
-    product_limit,
 )
 from .strict import StrictBackend
 from .torch import TorchBackend
@@ -60,10 +58,8 @@ __all__ = [
     "TorchBackend",
     "backend_of",
     "check_dtype",
-    "convolution_lowering",
     "get_backend",
     "installed_version",
     "list_backends",
     "local_spec",
-    "product_limit",
 ]

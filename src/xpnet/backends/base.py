@@ -115,8 +115,9 @@ class Backend:
     product_limit: ClassVar[int | None] = None
     """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
 
-    arrays_apart: ClassVar[bool] = False
-    """Whether a scan is faster on each of a network's arrays of parameters than on one vector that holds them all."""
+    threads_compute: ClassVar[bool] = False
+    """Whether Python threads of one process compute side by side: the library lets go of Python's lock, runs each call
+    at once, and has no better use for the processors."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:

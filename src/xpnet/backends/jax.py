@@ -23,9 +23,6 @@ class JaxBackend(Backend):
     # One large product is faster than many small ones, by half, and compiled sooner.
     convolution: ClassVar[str] = "im2col"
 
-    # A compiled loop has no calls to spare, but copies what it cuts from a vector, and what it puts together.
-    arrays_apart: ClassVar[bool] = True
-
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open it on its default device, or on a platform and number such as ``gpu:0``."""
@@ -84,8 +81,6 @@ class JaxBackend(Backend):
 
 class StepwiseJaxBackend(JaxBackend):
     """JAX, operation by operation, as the other libraries run."""
-
-    arrays_apart: ClassVar[bool] = False
 
     compile = Backend.compile
     scan = Backend.scan

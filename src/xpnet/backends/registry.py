@@ -11,7 +11,7 @@ from typing import Any
 
 import array_api_compat
 
-from .base import Backend, BackendError, BackendInfo, GenericBackend, Namespace, brief, installed_version
+from .base import Backend, BackendError, BackendInfo, GenericBackend, brief, installed_version
 from .cupy import CupyBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
@@ -139,16 +139,6 @@ def backend_of(array: Any) -> Backend:
         return get_backend("numpy")
     # Not opened: the array shows that its device works.
     return BACKENDS.get(name, GenericBackend)(name, xp, array_api_compat.device(array))
-
-
-def convolution_lowering(xp: Namespace) -> str:
-    """Return a library's `Backend.convolution`."""
-    return BACKENDS.get(_library_of(xp), GenericBackend).convolution
-
-
-def product_limit(xp: Namespace) -> int | None:
-    """Return a library's `Backend.product_limit`."""
-    return BACKENDS.get(_library_of(xp), GenericBackend).product_limit
 
 
 def _import_problem(cls: type[Backend]) -> str | None:
