@@ -104,7 +104,8 @@ def train_command(
 ) -> None:
     """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
 
-    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in for options.
+    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
+    for options.
     """
     ranks = get_ranks(settings.pop("distributed"))
     settings |= own
