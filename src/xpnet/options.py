@@ -142,7 +142,8 @@ training_options: Option = options(
     click.option("--train-samples", type=int, help="Take only the first so many training images."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
+    click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy."),
+    click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores."),
 )
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 own_option: Option = click.option(
