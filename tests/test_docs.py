@@ -79,11 +79,15 @@ def test_every_command_is_in_the_reference_and_every_option_says_what_it_does():
 
 
 def test_the_citation_names_this_version():
-    assert f"\nversion: {xpnet.__version__}\n" in (DOCS / "CITATION.cff").read_text()
+    assert f"\nversion: {xpnet.__version__}\n" in (DOCS.parent / "CITATION.cff").read_text()
 
 
 def test_the_changelog_tells_of_this_version():
-    assert re.search(rf"^## {re.escape(xpnet.__version__)}\b", (DOCS / "changelog.md").read_text(), re.MULTILINE)
+    """In the form that programs read: https://keepachangelog.com."""
+    page = (DOCS / "changelog.md").read_text()
+    assert re.search(rf"^## \[{re.escape(xpnet.__version__)}\] - \d{{4}}-\d\d-\d\d$", page, re.MULTILINE)
+    kinds = {"Added", "Changed", "Deprecated", "Removed", "Fixed", "Security"}
+    assert set(re.findall(r"^### (.*)$", page, re.MULTILINE)) <= kinds
 
 
 @pytest.mark.parametrize("name", EXERCISES)

@@ -14,7 +14,7 @@ References
 """
 
 from xpnet.plots.answers import confusion_matrix, mistakes
-from xpnet.plots.canvas import alt_text, save
+from xpnet.plots.canvas import alt_text, save, style
 from xpnet.plots.curves import curves_side_by_side, training_curves
 from xpnet.plots.diagram import network_diagram
 from xpnet.plots.pictures import filters, image, image_row
@@ -32,5 +32,6 @@ __all__ = [
     "mistakes",
     "network_diagram",
     "save",
+    "style",
     "training_curves",
 ]

@@ -10,22 +10,19 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.plots.canvas import (
-    FAINT,
-    GREEN,
-    INK,
     PIXELS,
     POINTS,
-    RULE,
     SMALL,
     TEXT,
     TITLE,
-    VERMILLION,
     WIDTH,
-    darker,
+    colour_map,
     described,
     luminance,
+    name_axes,
     new_figure,
     new_sheet,
+    now,
     shorten,
     write,
 )
@@ -72,20 +69,17 @@ def confusion_matrix(matrix: ArrayLike, *, title: str, class_names: Sequence[str
         raise ValueError(f"class_names: there are {len(names)} for {k} classes")
     total, right = int(counts.sum()), int(np.trace(counts))
     accuracy = f"{right:,} of {total:,} right, accuracy {right / max(total, 1):.4f}"
-    side = min(5.5, max(2.4, 0.8 * k))
-    figure = new_figure(title, side + 1.5, side + 1.0)
+    side = min(WIDTH - 0.9, max(2.6, 0.8 * k))
+    cell = POINTS * side / k
+    size = min(TEXT, 0.95 * cell / (0.64 * len(str(counts.max()))), cell / 1.6)
+    figure = new_figure(title, side + 0.9, side + 1.5)
     ax = figure.subplots()
-    size = min(
-        TEXT + 1,
-        0.75 * POINTS * side / k / (0.62 * len(f"{counts.max():,}")),
-        POINTS * side / k / 1.8,
-    )
     note = "" if size >= 5 else "\ntoo many classes to write the counts"
-    ax.set_title(f"{accuracy}{note}", fontsize=TEXT, color=INK)
+    ax.set_title(f"{accuracy}{note}", fontsize=TEXT, color=now().ink)
     _draw_shares(figure, ax, counts)
     if not note:
         _write_counts(ax, counts, size)
-    _name_classes(ax, [shorten(name, 16) for name in names], POINTS * side / k)
+    _name_classes(ax, [shorten(name, 16) for name in names], cell)
     return described(figure, f"{title}. Confusion matrix of {k} classes: {accuracy}.")
 
 
@@ -105,38 +99,29 @@ def _shares(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def _draw_shares(figure: Figure, ax: Axes, counts: NDArray[Any]) -> None:
+    """Draw each cell in the colour of its share, and what the colours mean below."""
     from matplotlib.colors import PowerNorm
 
-    # Confusions are a few percent of a row: the square root lifts them out of the white.
-    norm = PowerNorm(0.5, 0, 1)
-    picture = ax.imshow(_shares(counts), cmap="Blues", norm=norm, **PIXELS)
+    # Confusions are a few percent of a row: the square root lifts them out of the paper's colour.
+    picture = ax.imshow(_shares(counts), cmap=colour_map(now().shares), norm=PowerNorm(0.5, 0, 1), **PIXELS)
     ax.grid(False)
-    bar = figure.colorbar(picture, ax=ax, pad=0.02, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
-    bar.ax.set_yticklabels(["0", "1%", "5%", "20%", "50%", "100%"])
-    bar.ax.tick_params(labelsize=SMALL, colors=INK)
+    bar = figure.colorbar(picture, ax=ax, location="bottom", pad=0.02, aspect=40, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
+    bar.ax.set_xticklabels(["0", "1%", "5%", "20%", "50%", "100%"])
+    bar.ax.tick_params(labelsize=SMALL, colors=now().ink, length=2)
     bar.ax.minorticks_off()
-    bar.set_label("share of the true class", fontsize=TEXT, color=INK)
+    bar.set_label("share of the true class", fontsize=SMALL, color=now().ink)
     bar.outline.set_visible(False)
 
 
 def _write_counts(ax: Axes, counts: NDArray[Any], size: float) -> None:
-    """Write the counts in the colour, dark or white, that stands out from the cell's."""
+    """Write the counts in the colour, dark or white, that stands out from the cell's; zeros only faintly."""
     (picture,) = ax.images
     colours = picture.to_rgba(_shares(counts))
     for (row, column), count in np.ndenumerate(counts):
         dark = luminance(colours[row, column]) < 0.18
-        colour = "white" if dark else INK if count else FAINT
+        colour = ("white" if dark else "#1a1a1a") if count else now().faint
         weight = "bold" if row == column else "normal"
-        ax.text(
-            column,
-            row,
-            f"{count:,}",
-            ha="center",
-            va="center",
-            fontsize=size,
-            color=colour,
-            weight=weight,
-        )
+        write(ax, column, row, str(count), size=size, color=colour, weight=weight)
 
 
 def _name_classes(ax: Axes, names: Sequence[str], cell: float) -> None:
@@ -146,14 +131,13 @@ def _name_classes(ax: Axes, names: Sequence[str], cell: float) -> None:
     slanted = max(map(len, names)) * 0.62 * SMALL > cell * every
     ax.set_xticks(named, names[::every], parse_math=False)
     ax.set_yticks(named, names[::every], parse_math=False)
-    ax.tick_params(length=0, labelsize=SMALL, colors=INK)
+    ax.tick_params(length=0, labelsize=SMALL, colors=now().ink)
     if slanted:
         for label in ax.get_xticklabels():
             label.set(rotation=45, ha="right", rotation_mode="anchor")
-    ax.set_xlabel("predicted", fontsize=TEXT, color=INK)
-    ax.set_ylabel("true", fontsize=TEXT, color=INK)
+    name_axes(ax, "predicted", "true")
     for spine in ax.spines.values():
-        spine.set_color(RULE)
+        spine.set_color(now().rule)
 
 
 def mistakes(
@@ -215,14 +199,14 @@ def mistakes(
     shown = wrong[:limit]
     sure = ["" if certainty is None else f" ({certainty[i]:.0%})" for i in shown]
     captions = [
-        [(f"predicted {predicted[i]}{s}", darker(VERMILLION)), (f"true {true[i]}", INK)]
+        [(f"predicted {predicted[i]}{s}", now().wrong), (f"true {true[i]}", now().ink)]
         for i, s in zip(shown, sure, strict=True)
     ]
     if len(wrong):
         figure = gallery(pictures[shown], captions, title=title, note=note, limits=grey_limits(pictures))
     else:
         figure, ax, top = new_sheet(title, note, 70)
-        write(ax, POINTS * WIDTH / 2, top + 35, "No mistakes", size=2 * TITLE, color=darker(GREEN))
+        write(ax, POINTS * WIDTH / 2, top + 35, "No mistakes", size=2 * TITLE, color=now().right)
     return described(figure, f"{title}. {note}.")
 
 

@@ -9,20 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.plots.canvas import (
-    INK,
-    POINTS,
-    SETS,
-    SMALL,
-    TEXT,
-    WIDTH,
-    clean,
-    darker,
-    described,
-    legend_of_sets,
-    new_figure,
-    shorten,
-)
+from xpnet.plots.canvas import SMALL, TEXT, WIDTH, clean, described, head, name_axes, new_figure, now, shorten
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +31,7 @@ def training_curves(history: Sequence[Record], *, title: str) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        Two panels; at the right of each stand the last values.
+        Two panels, whose legends hold the last values.
 
     Raises
     ------
@@ -58,14 +45,11 @@ def training_curves(history: Sequence[Record], *, title: str) -> Figure:
     >>> plots.alt_text(plots.training_curves(history, title="mlp on digits, numpy"))
     'mlp on digits, numpy. After the last epoch: training loss 0.5000, training accuracy 0.8500.'
     """
-    figure = new_figure(title, WIDTH, 3.9)
-    panels = figure.subplots(1, 2)
-    for ax, quantity in zip(panels, ("loss", "accuracy"), strict=True):
+    figure = new_figure(title, WIDTH, 3.1)
+    for ax, quantity in zip(figure.subplots(1, 2), ("loss", "accuracy"), strict=True):
         _draw_sets(ax, history, quantity)
-        ax.set_title(quantity, fontsize=TEXT, color=INK, loc="left")
+        head(ax, quantity)
         fit_axes([ax], [history], quantity)
-    legend_of_sets(figure, *panels)
-    _spread_end_labels(figure)
     return described(figure, f"{title}. After the last epoch: {_last_values(history)}.")
 
 
@@ -100,33 +84,40 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Record]], *, title: str
     if not histories:
         raise ValueError("histories={}: there is nothing to draw")
     runs = list(histories.values())
-    figure = new_figure(title, max(WIDTH, 2.6 * len(runs)), 5.6)
+    figure = new_figure(title, max(WIDTH, 2.4 * len(runs)), 5.0)
     panels = figure.subplots(2, len(runs), squeeze=False)
     for row, quantity in zip(panels, ("loss", "accuracy"), strict=True):
         for ax, history in zip(row, runs, strict=True):
             _draw_sets(ax, history, quantity)
-        row[0].set_ylabel(quantity, fontsize=TEXT, color=INK)
         fit_axes(row, runs, quantity)
+        row[0].set_ylabel(quantity, fontsize=TEXT, color=now().ink)
     for ax, name in zip(panels[0], histories, strict=True):
-        ax.set_title(shorten(name, 32), fontsize=TEXT, color=INK, parse_math=False)
-    legend_of_sets(figure, *panels.flat)
-    _spread_end_labels(figure)
+        ax.set_title(shorten(name, 32), fontsize=TEXT, color=now().ink, parse_math=False)
+        ax.set_xlabel("")
     last = "; ".join(f"{name}: {_last_values(history)}" for name, history in histories.items())
     return described(figure, f"{title}. After the last epoch: {last}.")
 
 
 def _draw_sets(ax: Axes, history: Sequence[Record], quantity: str) -> None:
-    """Draw one quantity, loss or accuracy, of all sets into a panel."""
+    """Draw one quantity, loss or accuracy, of all sets into a panel, with the last values in its legend."""
     clean(ax)
-    for key, (name, colour, marker) in SETS.items():
+    names = []
+    for key, (name, colour, marker) in now().sets.items():
         x, y = measured(history, f"{key}_{quantity}")
         if len(y):
             every = math.ceil(len(y) / 12)
             ax.plot(x, y, color=colour, lw=1.8, marker=marker, ms=5, mew=0, markevery=every, label=name)
-            _end_label(ax, y[-1], colour)
+            names.append(f"{name} {_number(y[-1])}")
+    if names:
+        # Losses fall and accuracies rise: that leaves a corner free.
+        corner: Any = "upper right" if quantity == "loss" else "lower right"
+        ax.legend(ax.lines, names, fontsize=SMALL, labelcolor=now().ink, loc=corner, **LEGEND)
 
 
-def measured(history: Sequence[Record], name: str) -> tuple[NDArray[Any], NDArray[Any]]:
+LEGEND: dict[str, Any] = {"frameon": False, "handlelength": 1.2, "handletextpad": 0.5, "borderaxespad": 0.2}
+
+
+def measured(history: Sequence[Record], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Return the epochs in which a quantity was measured, and its values, NaN where not finite."""
     if not len(history):
         raise ValueError("history: it is empty, there is no epoch to draw")
@@ -156,14 +147,14 @@ def fit_axes(panels: Iterable[Axes], runs: Sequence[Sequence[Record]], quantity:
     for ax in panels:
         ax.set(xlim=(first - margin, last + margin), ylim=(bottom, top))
         ax.xaxis.set_major_locator(MaxNLocator(nbins=6, integer=True, min_n_ticks=1))
-        ax.set_xlabel("epoch", fontsize=TEXT, color=INK)
+        name_axes(ax, "epoch")
 
 
 def _last_values(history: Sequence[Record]) -> str:
     """Say where a run ended, in words."""
     last = history[-1]
     parts = []
-    for key, (name, _, _) in SETS.items():
+    for key, (name, _, _) in now().sets.items():
         for quantity in ("loss", "accuracy"):
             value = getattr(last, f"{key}_{quantity}")
             if value is not None:
@@ -176,58 +167,3 @@ def _number(value: float) -> str:
     if not math.isfinite(value):
         return "not finite"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"
-
-
-def _end_label(ax: Axes, value: float, colour: str) -> None:
-    """Write a curve's last value to the right of its panel, at the curve's height or as near as is free."""
-    ax.annotate(
-        _number(value),
-        (1, value),
-        xycoords=("axes fraction", "data"),
-        xytext=(4, 0),
-        textcoords="offset points",
-        va="center",
-        color=darker(colour),
-        fontsize=SMALL,
-        annotation_clip=False,
-        gid=END_LABEL,
-    )
-
-
-END_LABEL = "end-label"
-"""Marks the annotations that `_spread_end_labels` moves."""
-
-
-def _spread_end_labels(figure: Figure) -> None:
-    """Move last values that would be written over each other apart, and no further."""
-    figure.draw_without_rendering()  # The heights of the panels are known only once they are laid out.
-    for ax in figure.axes:
-        labels = [text for text in ax.texts if text.get_gid() == END_LABEL]
-        height = ax.get_window_extent().height / figure.dpi * POINTS
-        to_fraction = ax.transData + ax.transAxes.inverted()
-        wanted = [float(to_fraction.transform((0, label.xy[1]))[1]) for label in labels]  # type: ignore[attr-defined]
-        # What is not finite went up and away.
-        wanted = [y if math.isfinite(y) else 1.0 for y in wanted]
-        for label, y in zip(labels, _apart(wanted, 1.25 * SMALL / height), strict=True):
-            label.xycoords = "axes fraction"  # type: ignore[attr-defined]
-            label.xy = (1, y)  # type: ignore[attr-defined]
-
-
-def _apart(wanted: Sequence[float], gap: float) -> list[float]:
-    """Return the places nearest to the wanted ones, from 0 to 1, that are a gap apart.
-
-    With the gaps taken out, the places need only be in order: that is isotonic regression, which pooling adjacent
-    violators solves. The squares of the shifts have the least sum.
-    """
-    order = sorted(range(len(wanted)), key=lambda i: wanted[i])
-    pools: list[list[float]] = []
-    for rank, i in enumerate(order):
-        pools.append([wanted[i] - rank * gap])
-        while len(pools) > 1 and np.mean(pools[-2]) >= np.mean(pools[-1]):
-            pools[-2:] = [pools[-2] + pools[-1]]
-    places = [float(np.mean(pool)) for pool in pools for _ in pool]
-    highest = max(0.0, 1.0 - (len(wanted) - 1) * gap)
-    result = [0.0] * len(wanted)
-    for rank, i in enumerate(order):
-        result[i] = min(max(places[rank], 0.0), highest) + rank * gap
-    return result

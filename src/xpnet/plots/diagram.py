@@ -4,29 +4,19 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from xpnet.plots.canvas import (
-    FAINT,
-    INK,
-    MARGIN,
-    ORANGE,
-    POINTS,
-    PURPLE,
-    SKY,
-    SMALL,
-    TEXT,
-    WIDTH,
-    described,
-    new_sheet,
-    write,
-)
+from xpnet.nn.description import describe
+from xpnet.plots.canvas import MARGIN, POINTS, SMALL, TEXT, WIDTH, described, new_sheet, now, write
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
+
+    from xpnet.nn.network import Network
 
 
 class _Stage(NamedTuple):
@@ -37,9 +27,7 @@ class _Stage(NamedTuple):
     parameters: int
 
 
-def network_diagram(
-    layers: Sequence[tuple[str, Sequence[int], int]], input_shape: Sequence[int], *, title: str
-) -> Figure:
+def network_diagram(network: Network, *, title: str = "The network") -> Figure:
     """Draw a network: a column of nodes for each vector, a stack of planes for each image.
 
     Layers that keep the shape and mix nothing (activations, dropout, normalization) are written under the column that
@@ -47,10 +35,8 @@ def network_diagram(
 
     Parameters
     ----------
-    layers : sequence of (str, tuple of int, int)
-        Each layer's name, the shape that it returns, and how many parameters it has.
-    input_shape : tuple of int
-        The shape of a sample, ``(features,)``, ``(height, width)`` or ``(height, width, channels)``.
+    network : Network
+        With weights or without.
     title : str
         Should name the recipe and the dataset.
 
@@ -62,23 +48,22 @@ def network_diagram(
     Raises
     ------
     ValueError
-        If there are no layers, or a shape is not one of those.
+        If a layer of one's own returns samples of more than three axes.
 
     Examples
     --------
-    >>> from xpnet import plots
-    >>> layers = [("Dense(100)", (100,), 6500), ("ReLU()", (100,), 0), ("Dense(10)", (10,), 1010)]
-    >>> plots.alt_text(plots.network_diagram(layers, (64,), title="mlp on digits"))
-    'mlp on digits. A network of 7,510 parameters: input: 64; Dense(100) ReLU(): 100; Dense(10): 10.'
+    >>> from xpnet import Dense, Network, ReLU, plots
+    >>> net = Network([Dense(100), ReLU(), Dense(10)], input_shape=(64,))
+    >>> plots.alt_text(plots.network_diagram(net, title="mlp on digits"))
+    'mlp on digits. A network of 7,510 parameters: input: 64; Dense(100) ReLU: 100; Dense(10): 10.'
     """
-    stages = _stages(layers, input_shape)
-    per_row = math.ceil(len(stages) / math.ceil(len(stages) / 5))
+    stages = _stages(network)
+    per_row = math.ceil(len(stages) / math.ceil(len(stages) / 4))
     rows = [stages[i : i + per_row] for i in range(0, len(stages), per_row)]
     width = (POINTS * WIDTH - 2 * MARGIN) / per_row
     texts = [[_stage_text(stage, width) for stage in row] for row in rows]
     heights = [PICTURE + LINE * (1 + max(map(len, row))) + 16 for row in texts]
-    total = sum(count for _, _, count in layers)
-    figure, ax, y = new_sheet(title, f"{total:,} parameters", sum(heights))
+    figure, ax, y = new_sheet(title, f"{network.size:,} parameters", sum(heights))
     sizes = _picture_sizes(stages)
     for row, lines, height in zip(rows, texts, heights, strict=True):
         centres = [(MARGIN + width * (i + 0.5), y + LINE + 4 + PICTURE / 2) for i in range(len(row))]
@@ -89,7 +74,7 @@ def network_diagram(
                 write(ax, x, middle + PICTURE / 2 + 4 + LINE * (i + 0.5), text, color=colour)
         y += height
     steps = "; ".join(f"{' '.join(s.names)}: {_size_text(s.shape)}" for s in stages)
-    return described(figure, f"{title}. A network of {total:,} parameters: {steps}.")
+    return described(figure, f"{title}. A network of {network.size:,} parameters: {steps}.")
 
 
 PICTURE = 112.0
@@ -98,20 +83,23 @@ LINE = 1.3 * SMALL
 """Points from one line of text to the next."""
 
 
-def _stages(layers: Sequence[tuple[str, Sequence[int], int]], input_shape: Sequence[int]) -> list[_Stage]:
+def _stages(network: Network) -> list[_Stage]:
     """Sort layers into columns: a new one where the shape changes, or where features are mixed."""
-    if not layers:
-        raise ValueError("layers: there are none to draw")
-    stages = [_Stage(_checked_shape("input_shape", input_shape), ["input"], 0)]
-    for name, output_shape, count in layers:
-        shape = _checked_shape(name, output_shape)
-        last = stages[-1]
+    stages = [_Stage(_checked_shape("input_shape", network.input_shape), ["input"], 0)]
+    for i, (layer, output_shape) in enumerate(zip(network.layers, network.shapes[1:], strict=True)):
+        name, shape, last = _short_name(describe(layer)), _checked_shape(describe(layer), output_shape), stages[-1]
+        count = sum(slot.stop - slot.start for slot in network.slots if slot.layer == i)
         # A normalization has a scale and a shift for each feature; a layer that mixes them has more parameters.
         if shape == last.shape and count <= 2 * shape[-1]:
             stages[-1] = _Stage(shape, [*last.names, name], last.parameters + count)
         else:
             stages.append(_Stage(shape, [name], count))
     return stages
+
+
+def _short_name(name: str) -> str:
+    """Leave out what a layer's name gives by keyword: ``Conv2D(16, 3, padding='same')`` becomes ``Conv2D(16, 3)``."""
+    return re.sub(r"(, )?\b\w+=.*\)$", ")", name).removesuffix("()")
 
 
 def _checked_shape(name: str, shape: Sequence[int]) -> tuple[int, ...]:
@@ -130,10 +118,9 @@ def _size_text(shape: tuple[int, ...]) -> str:
 def _stage_text(stage: _Stage, width: float) -> list[tuple[str, str]]:
     """Return the lines under a column so many points wide, with their colours."""
     characters = int(width / (0.58 * SMALL))
-    names = [name.removesuffix("()") for name in stage.names]
-    lines = [(line, INK) for name in names for line in textwrap.wrap(name, characters)]
+    lines = [(line, now().ink) for name in stage.names for line in textwrap.wrap(name, characters)]
     if stage.parameters:
-        lines.append((f"{stage.parameters:,} parameters", FAINT))
+        lines += [(line, now().faint) for line in textwrap.wrap(f"{stage.parameters:,} parameters", characters)]
     return lines
 
 
@@ -163,7 +150,7 @@ def _draw_row(
     """Draw one row of columns, what connects them, and arrows from the row before and to the row after."""
     for i, (stage, (x, y)) in enumerate(zip(row, centres, strict=True)):
         is_output = last and i == len(row) - 1
-        colour = SKY if first and i == 0 else ORANGE if is_output else PURPLE
+        colour = now().sky if first and i == 0 else now().orange if is_output else now().purple
         if len(stage.shape) == 3:
             _draw_planes(ax, _planes(x, y, stage.shape, sizes), colour)
         else:
@@ -178,7 +165,7 @@ def _draw_row(
         else:
             lines = list(itertools.product(starts, ends))
         for line in lines:
-            ax.plot(*zip(*line, strict=True), color=FAINT, lw=0.5, alpha=0.45, ls="-", zorder=1)
+            ax.plot(*zip(*line, strict=True), color=now().faint, lw=0.5, alpha=0.45, ls="-", zorder=1)
     (x, y), (x_last, _) = centres[0], centres[-1]
     if not first:
         _arrow(ax, 1, x - 40, y)
@@ -188,7 +175,7 @@ def _draw_row(
 
 def _arrow(ax: Axes, x0: float, x1: float, y: float) -> None:
     """Point from a row's end, or to its start, across the margin."""
-    arrow = {"arrowstyle": "->", "color": FAINT, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
+    arrow = {"arrowstyle": "->", "color": now().faint, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
     if x1 - x0 > 40:
         x0, x1 = (x0, x0 + 40) if x0 > POINTS * WIDTH / 2 else (x1 - 40, x1)
     ax.annotate("", (x1, y), (x0, y), arrowprops=arrow)
@@ -206,8 +193,8 @@ def _draw_nodes(ax: Axes, x: float, heights: Sequence[float], n: int, colour: st
     """Draw a vector as a column of nodes, with dots for those that are left out."""
     if n > 10:
         middle = (heights[0] + heights[-1]) / 2
-        ax.plot([x] * 3, [middle - 5, middle, middle + 5], "o", ms=1.8, color=INK, zorder=3)
-    ax.plot([x] * len(heights), heights, "o", ms=8.5, mfc=colour, mec=INK, mew=0.7, ls="none", zorder=3)
+        ax.plot([x] * 3, [middle - 5, middle, middle + 5], "o", ms=1.8, color=now().ink, zorder=3)
+    ax.plot([x] * len(heights), heights, "o", ms=8.5, mfc=colour, mec=now().ink, mew=0.7, ls="none", zorder=3)
     if numbered and n <= 10:
         for i, height in enumerate(heights):
             write(ax, x + 9, height, str(i), ha="left")
@@ -230,7 +217,7 @@ def _draw_planes(ax: Axes, planes: Sequence[Box], colour: str) -> None:
     from matplotlib.patches import Rectangle
 
     for left, top, width, height in planes:
-        ax.add_patch(Rectangle((left, top), width, height, fc=colour, ec=INK, lw=0.7, zorder=2))
+        ax.add_patch(Rectangle((left, top), width, height, fc=colour, ec=now().ink, lw=0.7, zorder=2))
 
 
 def _connect_planes(ax: Axes, source: Box, target: Box) -> None:
@@ -239,10 +226,10 @@ def _connect_planes(ax: Axes, source: Box, target: Box) -> None:
 
     (left, top, width, height), (x, y, w, h) = source, target
     corner, end = (left + 0.55 * width, top + 0.2 * height), (x + 0.25 * w, y + 0.35 * h)
-    ax.add_patch(Rectangle(corner, width / 3, height / 3, fc="white", ec=INK, lw=0.7, alpha=0.85, zorder=3))
+    ax.add_patch(Rectangle(corner, width / 3, height / 3, fc="white", ec=now().ink, lw=0.7, alpha=0.85, zorder=3))
     for start in ((corner[0] + width / 3, corner[1]), (corner[0] + width / 3, corner[1] + height / 3)):
-        ax.plot(*zip(start, end, strict=True), color=INK, lw=0.6, ls="-", zorder=4)
-    ax.plot(*end, "s", ms=3, mfc="white", mec=INK, mew=0.6, zorder=5)
+        ax.plot(*zip(start, end, strict=True), color=now().ink, lw=0.6, ls="-", zorder=4)
+    ax.plot(*end, "s", ms=3, mfc="white", mec=now().ink, mew=0.6, zorder=5)
 
 
 def _ports(x: float, y: float, stage: _Stage, sizes: Sizes) -> list[tuple[float, float]]:

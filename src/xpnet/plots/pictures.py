@@ -10,17 +10,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from xpnet.plots.canvas import (
-    FAINT,
-    INK,
     MARGIN,
     PIXELS,
     POINTS,
     SMALL,
-    TEXT,
     WIDTH,
+    colour_map,
     described,
+    name_axes,
     new_figure,
     new_sheet,
+    now,
     shorten,
     write,
 )
@@ -28,6 +28,7 @@ from xpnet.random import generator
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap
     from matplotlib.figure import Figure
 
 
@@ -69,13 +70,12 @@ def image(image: ArrayLike, label: object = None, *, title: str | None = None) -
     ax = figure.subplots()
     shown = ax.imshow(pixels[0], cmap="gray", vmin=low, vmax=high, **PIXELS)
     ax.grid(False)
-    ax.tick_params(labelsize=SMALL, colors=INK)
-    ax.set_xlabel("column", fontsize=TEXT, color=INK)
-    ax.set_ylabel("row", fontsize=TEXT, color=INK)
+    ax.tick_params(labelsize=SMALL, colors=now().ink)
+    name_axes(ax, "column", "row")
     if pixels.ndim == 3:
         bar = figure.colorbar(shown, ax=ax, aspect=25)
-        bar.ax.tick_params(labelsize=SMALL, colors=INK)
-        bar.set_label("pixel value", fontsize=TEXT, color=INK)
+        bar.ax.tick_params(labelsize=SMALL, colors=now().ink)
+        bar.set_label("pixel value", fontsize=SMALL, color=now().ink)
     return described(figure, f"{heading}: {pixels.shape[1]} by {pixels.shape[2]} pixels.")
 
 
@@ -128,8 +128,8 @@ def image_row(
     if not 1 <= count <= n:
         raise ValueError(f"count={count}: must be from 1 to the number of images, {n}")
     chosen = generator(seed, "pictures").choice(n, count, replace=False)
-    captions = [[(f"label {names[i]}", INK), (f"image {i}", FAINT)] for i in chosen]
-    figure = gallery(pictures[chosen], captions, title=title, columns=min(count, 8), limits=grey_limits(pictures))
+    captions = [[(f"label {names[i]}", now().ink), (f"image {i}", now().faint)] for i in chosen]
+    figure = gallery(pictures[chosen], captions, title=title, most=min(count, 8), limits=grey_limits(pictures))
     shown = ", ".join(str(names[i]) for i in chosen)
     return described(figure, f"{title}: images with the labels {shown}.")
 
@@ -181,7 +181,7 @@ def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
         note=note,
         columns=_columns(shown),
         limits=(-largest, largest),
-        cmap="RdBu",
+        cmap=colour_map(now().signs),
         bar="weight",
     )
     return described(figure, f"{title}. {note}.")
@@ -221,7 +221,8 @@ def gallery(
     limits: tuple[float, float],
     note: str = "",
     columns: int | None = None,
-    cmap: str = "gray",
+    most: int = 6,
+    cmap: str | Colormap = "gray",
     bar: str = "",
 ) -> Figure:
     """Lay pictures out on a sheet, row by row, with lines of text in colours under each."""
@@ -229,10 +230,10 @@ def gallery(
     width = POINTS * WIDTH - 2 * MARGIN
     if columns is None:
         longest = max((len(text) for caption in captions for text, _ in caption), default=1)
-        columns = min(6, max(3, int(width / (0.54 * SMALL * longest + gap))))
+        columns = max(2, min(most, int(width / (0.54 * SMALL * longest + gap))))
     if len(pictures) < columns and not captions:
         columns = max(1, len(pictures))
-    pitch = min(width / columns, 165.0)
+    pitch = min(width / columns, 120.0)
     side = min(pitch - gap, 88.0 if captions else pitch)
     # A picture keeps its proportions, unless it would become a hair.
     h, w = pictures.shape[1:3]
@@ -246,7 +247,14 @@ def gallery(
         y = top + i // columns * height
         _place_picture(ax, picture, (x - size[0] / 2, y), size, limits, cmap)
         for line, (text, colour) in enumerate(captions[i] if captions else ()):
-            write(ax, x, y + size[1] + 3 + 1.3 * SMALL * line, shorten(text, 30), color=colour, va="top")
+            write(
+                ax,
+                x,
+                y + size[1] + 3 + 1.3 * SMALL * line,
+                shorten(text, max(6, int(pitch / (0.54 * SMALL)))),
+                color=colour,
+                va="top",
+            )
     if bar:
         _colour_bar(figure, ax, bar)
     return figure
@@ -255,7 +263,7 @@ def gallery(
 def _columns(count: int) -> int:
     """Return how many pictures to put in a row: a wide sheet, and a full last row if it can be had."""
     ideal = math.sqrt(2.5 * count)
-    return min(range(4, 11), key=lambda columns: abs(columns - ideal) + 2.0 * (count % columns > 0))
+    return min(range(4, 9), key=lambda columns: abs(columns - ideal) + 2.0 * (count % columns > 0))
 
 
 def _place_picture(
@@ -264,7 +272,7 @@ def _place_picture(
     corner: tuple[float, float],
     size: tuple[float, float],
     limits: tuple[float, float],
-    cmap: str,
+    cmap: str | Colormap,
 ) -> None:
     """Draw a picture into the box of the given top left corner and size, with a thin frame."""
     from matplotlib.patches import Rectangle
@@ -278,7 +286,7 @@ def _place_picture(
         extent=(left, left + width, top + height, top),
         **PIXELS | {"aspect": "auto"},
     )
-    ax.add_patch(Rectangle(corner, width, height, fill=False, ec=FAINT, lw=0.6))
+    ax.add_patch(Rectangle(corner, width, height, fill=False, ec=now().faint, lw=0.6))
 
 
 def _colour_bar(figure: Figure, ax: Axes, label: str) -> None:
@@ -286,7 +294,7 @@ def _colour_bar(figure: Figure, ax: Axes, label: str) -> None:
     height = POINTS * figure.get_figheight()
     scale = figure.add_axes((0.3, 22 / height, 0.4, 7 / height))
     bar = figure.colorbar(ax.images[0], cax=scale, orientation="horizontal")
-    bar.ax.tick_params(labelsize=SMALL, colors=INK)
+    bar.ax.tick_params(labelsize=SMALL, colors=now().ink)
     low, high = ax.images[0].get_clim()
     bar.set_ticks([low, 0, high], labels=[f"{low:.2g}", "0", f"{high:.2g}"])
-    bar.ax.set_ylabel(label, fontsize=SMALL, color=INK, rotation=0, ha="right", va="center")
+    bar.ax.set_ylabel(label, fontsize=SMALL, color=now().ink, rotation=0, ha="right", va="center")

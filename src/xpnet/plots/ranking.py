@@ -3,28 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
-from xpnet.plots.canvas import (
-    BLUE,
-    FAINT,
-    INK,
-    POINTS,
-    RULE,
-    SERIES,
-    SETS,
-    SMALL,
-    TEXT,
-    WIDTH,
-    clean,
-    described,
-    new_figure,
-    shorten,
-)
+from xpnet.plots.canvas import SMALL, WIDTH, clean, described, head, name_rows, new_figure, now, shorten
 from xpnet.plots.curves import fit_axes, measured
 
 if TYPE_CHECKING:
@@ -48,8 +30,8 @@ def ladder(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
     Returns
     -------
     matplotlib.figure.Figure
-        A labelled point for each recipe, over seconds on a logarithmic axis. The accuracy's axis is spaced by the
-        logarithm of the error: from 98% to 99% is as far as from 80% to 90%, for each halves the mistakes.
+        A row for each recipe, with its test accuracy and its seconds, both on logarithmic axes. That of the accuracy
+        goes by the error: from 98% to 99% is as far as from 80% to 90%, for each halves the mistakes.
 
     Raises
     ------
@@ -72,21 +54,73 @@ def ladder(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
             raise ValueError(f"rows: seconds={row['seconds']!r} of {row['recipe']}: must be more than 0")
         if not 0 <= row["test_accuracy"] <= 1:
             raise ValueError(f"rows: test_accuracy={row['test_accuracy']!r} of {row['recipe']}: must be from 0 to 1")
+    names = [shorten(str(row["recipe"]), 18) for row in rows]
     seconds = [float(row["seconds"]) for row in rows]
     accuracies = [float(row["test_accuracy"]) for row in rows]
-    figure = new_figure(title, WIDTH, 4.4)
-    ax = figure.subplots()
-    clean(ax)
-    ax.grid(axis="x", color=RULE, lw=0.7)
-    _log_seconds(ax, seconds)
-    heights = _within_reach(accuracies)
-    _error_spaced(ax, heights, top_is_one=1.0 in accuracies)
-    ax.plot(seconds, heights, color="#aaaaaa", lw=1, ls=":", zorder=2)
-    ax.plot(seconds, heights, "o", ms=9, mfc=BLUE, mec="white", mew=1, ls="none", zorder=3)
-    labels = [f"{row['recipe']} {row['test_accuracy']:.4f}" for row in rows]
-    _label_points(figure, ax, list(zip(seconds, heights, strict=True)), labels)
-    told = "; ".join(f"{name} in {_seconds(s)}" for name, s in zip(labels, seconds, strict=True))
+    figure = new_figure(title, WIDTH, 1.5 + 0.33 * len(rows))
+    left, right = figure.subplots(1, 2, sharey=True, width_ratios=(1.25, 1))
+    _draw_accuracies(left, accuracies)
+    _draw_seconds(right, seconds)
+    for ax in (left, right):
+        name_rows(ax, names)
+        ax.grid(color=now().rule, lw=0.7)
+    right.tick_params(labelleft=False)
+    reached = zip(names, accuracies, seconds, strict=True)
+    told = "; ".join(f"{name} {accuracy:.4f} in {_seconds(s)}" for name, accuracy, s in reached)
     return described(figure, f"{title}. Test accuracy: {told}.")
+
+
+def _draw_accuracies(ax: Axes, accuracies: Sequence[float]) -> None:
+    """Draw a point in each row, at the logarithm of its error: the axis runs backward, and its ticks are accuracies."""
+    from matplotlib.ticker import FuncFormatter
+
+    errors = [1.0 - accuracy for accuracy in accuracies]
+    # No error would be infinitely far away: it stands where half the least error does.
+    least = min((error for error in errors if error > 0), default=0.01)
+    _draw_points(ax, [max(error, least / 2) for error in errors], now().blue)
+    ax.invert_xaxis()
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda error, _: f"{1 - error:.10g}"))
+    head(ax, "test accuracy")
+    _write_values(ax, [f"{accuracy:.4f}" for accuracy in accuracies])
+
+
+def _draw_seconds(ax: Axes, seconds: Sequence[float]) -> None:
+    """Draw a point in each row, at the logarithm of its time."""
+    from matplotlib.ticker import FuncFormatter
+
+    _draw_points(ax, seconds, now().orange)
+    ax.xaxis.set_major_formatter(FuncFormatter(lambda s, _: f"{s:,.0f}" if s >= 1 else f"{s:g}"))
+    head(ax, "seconds to train")
+    _write_values(ax, [_seconds(value) for value in seconds])
+
+
+def _draw_points(ax: Axes, values: Sequence[float], colour: str) -> None:
+    """Draw a point in each row on a logarithmic axis, which has at least two ticks."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    clean(ax)
+    low, high = math.log10(min(values)), math.log10(max(values))
+    margin = max(0.1 * (high - low), 0.5 - (high - low) / 2)
+    ax.set_xscale("log")
+    ax.set_xlim(10 ** (low - margin), 10 ** (high + margin))
+    ax.xaxis.set_major_locator(LogLocator(subs=(1.0,) if high - low > 1 else (1.0, 3.0)))
+    ax.xaxis.set_minor_locator(NullLocator())
+    ax.plot(values, range(len(values)), "o", ms=8, mfc=colour, mew=0, ls="none", zorder=3, clip_on=False)
+
+
+def _write_values(ax: Axes, values: Sequence[str]) -> None:
+    """Write a value at the right end of each row."""
+    for i, value in enumerate(values):
+        ax.annotate(
+            value,
+            (1, i),
+            xycoords=("axes fraction", "data"),
+            xytext=(5, 0),
+            textcoords="offset points",
+            va="center",
+            fontsize=SMALL,
+            color=now().ink,
+        )
 
 
 def comparison(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
@@ -126,30 +160,21 @@ def comparison(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
         (s for s in ("test", "val") if all(len(measured(r, f"{s}_accuracy")[1]) for r in runs)),
         "train",
     )
-    figure = new_figure(title, WIDTH, max(3.6, 2.4 + 0.3 * len(rows)))
+    colours = [now().series[i % len(now().series)] for i in range(len(rows))]
+    figure = new_figure(title, WIDTH, max(2.9, 1.7 + 0.3 * len(rows)))
     left, right = figure.subplots(1, 2, width_ratios=[1.15, 1])
     clean(left)
     for i, run in enumerate(runs):
         x, y = measured(run, f"{key}_accuracy")
         width = 8 - 6.5 * i / max(1, len(rows) - 1)
-        marker = "o" if len(y) == 1 else ""
-        left.plot(
-            x,
-            y,
-            color=SERIES[i % len(SERIES)],
-            lw=width,
-            ls="-",
-            marker=marker,
-            ms=2 * width,
-            label=str(rows[i]["backend"]),
-            solid_capstyle="round",
-        )
+        how = {"lw": width, "ls": "-", "marker": "o" if len(y) == 1 else "", "ms": 2 * width}
+        left.plot(x, y, color=colours[i], label=str(rows[i]["backend"]), solid_capstyle="round", **how)
     fit_axes([left], runs, "accuracy")
-    agreement = _agreement(runs, f"{key}_accuracy")
-    left.set_title(f"{SETS[key][0]} accuracy\n{agreement}", fontsize=TEXT, color=INK, loc="left")
-    _draw_times(right, rows)
+    name, agreement = now().sets[key][0], _agreement(runs, f"{key}_accuracy")
+    head(left, f"{name} accuracy\n{agreement}")
+    _draw_times(right, rows, colours)
     told = "; ".join(f"{row['backend']} {_seconds(row['seconds'])}" for row in rows)
-    return described(figure, f"{title}. {SETS[key][0].capitalize()} accuracy, {agreement}. Times: {told}.")
+    return described(figure, f"{title}. {name.capitalize()} accuracy, {agreement}. Times: {told}.")
 
 
 def _agreement(runs: Sequence[Sequence[Record]], name: str) -> str:
@@ -162,29 +187,16 @@ def _agreement(runs: Sequence[Sequence[Record]], name: str) -> str:
     return "the curves are the same" if apart == 0 else f"at most {apart:.2g} apart"
 
 
-def _draw_times(ax: Axes, rows: Sequence[Mapping[str, Any]]) -> None:
+def _draw_times(ax: Axes, rows: Sequence[Mapping[str, Any]], colours: Sequence[str]) -> None:
     """Draw a bar for each backend's seconds, in the colour of its curve."""
     clean(ax)
-    ax.grid(False)
     seconds = [float(row["seconds"]) for row in rows]
-    colours = [SERIES[i % len(SERIES)] for i in range(len(rows))]
     ax.barh(range(len(rows)), seconds, color=colours, height=0.6)
-    for i, value in enumerate(seconds):
-        ax.annotate(
-            _seconds(value),
-            (value, i),
-            xytext=(4, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            color=INK,
-        )
-    names = [shorten(str(row["backend"]), 18) for row in rows]
-    ax.set_yticks(range(len(rows)), names, fontsize=SMALL, color=INK, parse_math=False)
-    ax.set(xlim=(0, 1.35 * max(seconds) or 1.0), ylim=(len(rows) - 0.5, -0.5), xticks=[])
-    ax.tick_params(length=0)
+    ax.set(xlim=(0, max(seconds) or 1.0), xticks=[])
+    name_rows(ax, [shorten(str(row["backend"]), 18) for row in rows])
     ax.spines["bottom"].set_visible(False)
-    ax.set_title("training time\n(the colours are those of the curves)", fontsize=TEXT, color=INK, loc="left")
+    head(ax, "seconds to train\n(in its curve's colour)")
+    _write_values(ax, [_seconds(value) for value in seconds])
 
 
 def _check_rows(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
@@ -198,140 +210,3 @@ def _check_rows(rows: Sequence[Mapping[str, Any]], keys: Sequence[str]) -> None:
 
 def _seconds(value: float) -> str:
     return f"{value:,.0f} s" if value >= 100 else f"{value:.3g} s"
-
-
-def _log_seconds(ax: Axes, seconds: Sequence[float]) -> None:
-    """Lay out a logarithmic axis on which even times that are close have ticks on both sides."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
-
-    low, high = math.log10(min(seconds)), math.log10(max(seconds))
-    margin = max(0.1 * (high - low), 0.35 - (high - low) / 2)
-    ax.set_xscale("log")
-    ax.set_xlim(10 ** (low - margin), 10 ** (high + margin))
-    steps = (1.0,) if high - low > 2 else (1.0, 2.0, 5.0) if high - low > 0.7 else (1.0, 2.0, 3.0, 4.0, 5.0, 7.0)
-    ax.xaxis.set_major_locator(LogLocator(subs=steps))
-    ax.xaxis.set_minor_locator(NullLocator())
-    ax.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if x >= 1 else f"{x:g}"))
-    ax.set_xlabel("training time in seconds", fontsize=TEXT, color=INK)
-
-
-def _within_reach(accuracies: Sequence[float]) -> list[float]:
-    """Return where to draw accuracies: 1 would be infinitely far up, so it stands where half the least error does."""
-    least = min((1.0 - a for a in accuracies if a < 1), default=0.01)
-    return [min(a, 1.0 - least / 2) for a in accuracies]
-
-
-def _error_spaced(ax: Axes, accuracies: Sequence[float], *, top_is_one: bool) -> None:
-    """Lay out an axis of accuracies on which equal steps divide the error by equal factors."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
-
-    def forward(y: Any) -> Any:
-        return -np.log10(np.maximum(1.0 - np.asarray(y, dtype=float), 1e-9))
-
-    def inverse(z: Any) -> Any:
-        return 1.0 - 10.0 ** -np.asarray(z, dtype=float)
-
-    heights = forward(accuracies)
-    margin = 0.15 * float(np.ptp(heights)) or 0.15
-    low, high = (float(inverse(z)) for z in (heights.min() - margin, heights.max() + margin))
-    ax.set_yscale("function", functions=(forward, inverse))
-    ax.set_ylim(low, high)
-    ticks = [t for t in (0.2, 0.5, 0.8, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999) if low < t < high]
-    if len(ticks) < 3:
-        ticks = [t for t in MaxNLocator(5).tick_values(low, high) if low < t < high]
-    top = max(accuracies)
-    if top_is_one:
-        ticks = [*(t for t in ticks if t < low + 0.9 * (top - low)), top]
-    ax.yaxis.set_major_locator(FixedLocator(ticks))
-    ax.yaxis.set_minor_locator(NullLocator())
-    ax.yaxis.set_major_formatter(FuncFormatter(lambda y, _: "1" if top_is_one and y == top else f"{y:.10g}"))
-    ax.set_ylabel("test accuracy, spaced by its error", fontsize=TEXT, color=INK)
-
-
-def _label_points(figure: Figure, ax: Axes, points: Sequence[tuple[float, float]], labels: Sequence[str]) -> None:
-    """Write a label near each point, where it covers no other label and no point, and stays in the panel."""
-    figure.draw_without_rendering()  # Where things are is known only once they are laid out.
-    per_pixel = POINTS / figure.dpi
-    places = np.asarray(ax.transData.transform(points)) * per_pixel
-    frame = np.asarray(ax.get_window_extent().extents) * per_pixel
-    taken = [np.concatenate([place - 6, place + 6]) for place in places]
-    lines = [places]
-    for place, label, point in zip(places, labels, points, strict=True):
-        measured_text = ax.text(*point, label, fontsize=TEXT, parse_math=False)
-        extent = measured_text.get_window_extent()
-        measured_text.remove()
-        half = np.array([extent.width, extent.height]) * per_pixel / 2 + 2
-        offset = _best_offset(place, half, taken, frame, lines)
-        taken.append(np.concatenate([place + offset - half, place + offset + half]))
-        far = _is_far(offset, half)
-        if far:
-            lines.append(np.array([place, place + offset]))
-        ax.annotate(
-            label,
-            point,
-            xytext=(float(offset[0]), float(offset[1])),
-            textcoords="offset points",
-            fontsize=TEXT,
-            color=INK,
-            ha="center",
-            va="center",
-            parse_math=False,
-            zorder=4,
-            bbox={"fc": "white", "ec": "none", "pad": 0.5, "alpha": 0.8},
-            arrowprops={"arrowstyle": "-", "color": FAINT, "lw": 0.7, "shrinkB": 6} if far else None,
-        )
-
-
-def _best_offset(
-    place: NDArray[Any],
-    half: NDArray[Any],
-    taken: Sequence[NDArray[Any]],
-    frame: NDArray[Any],
-    lines: Sequence[NDArray[Any]],
-) -> NDArray[Any]:
-    """Return where from its point a label of a given half width and height stands best; the nearest, among equals."""
-    offsets = list(_offsets(half))
-    costs = [_cost(place, offset, half, taken, frame, lines) + 0.1 * i for i, offset in enumerate(offsets)]
-    return offsets[int(np.argmin(costs))]
-
-
-def _offsets(half: NDArray[Any]) -> Iterable[NDArray[Any]]:
-    """Yield places for a label of a given half width and height, from near to far, in points from its point."""
-    for distance in (6.0, 18.0, 32.0, 48.0, 70.0, 100.0):
-        for across, up in ((1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (1, -1), (-1, 1), (-1, -1)):
-            diagonal = 0.7 if across and up else 1.0
-            yield np.array([across, up]) * (half + distance * diagonal)
-
-
-def _is_far(offset: NDArray[Any], half: NDArray[Any]) -> bool:
-    """Say whether a label needs a line to its point."""
-    return bool(np.hypot(*np.maximum(np.abs(offset) - half, 0)) > 14)
-
-
-def _cost(
-    place: NDArray[Any],
-    offset: NDArray[Any],
-    half: NDArray[Any],
-    taken: Sequence[NDArray[Any]],
-    frame: NDArray[Any],
-    lines: Sequence[NDArray[Any]],
-) -> float:
-    """Say how bad a place for a label is.
-
-    Worst is to cover a label or a point, then to stand out of the frame, then to have a line across another label;
-    least, to stand on a line.
-    """
-    from matplotlib.path import Path
-    from matplotlib.transforms import Bbox
-
-    low, high = place + offset - half, place + offset + half
-    covered = sum(bool(np.all(low < t[2:]) and np.all(t[:2] < high)) for t in taken)
-    outside = bool(np.any(low < frame[:2]) or np.any(high > frame[2:]))
-    box = Bbox([low, high])
-    on_lines = sum(len(line) > 1 and Path(line).intersects_bbox(box, filled=False) for line in lines)
-    crossed = 0
-    if _is_far(offset, half):
-        leader = Path([place + 0.2 * offset, place + offset])
-        others = (t for t in taken if not np.allclose((t[:2] + t[2:]) / 2, place))
-        crossed = sum(leader.intersects_bbox(Bbox([t[:2], t[2:]]), filled=False) for t in others)
-    return 1000.0 * covered + 500.0 * outside + 50.0 * crossed + 0.3 * on_lines
