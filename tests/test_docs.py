@@ -2,6 +2,8 @@
 
 import doctest
 import importlib
+import json
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -11,6 +13,8 @@ import pytest
 
 import xpnet
 from xpnet.cli import cli
+from xpnet.course import runnable_pages, write_notebooks
+from xpnet.course.source import source_of
 
 DOCS = Path(__file__).parents[1] / "docs"
 EXERCISES = sorted(page.stem for page in (DOCS / "exercises").glob("*.md") if page.stem != "index")
@@ -76,6 +80,62 @@ def test_every_command_is_in_the_reference_and_every_option_says_what_it_does():
     for command in cli.commands.values():
         assert command.help
         assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
+
+
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks")
+    written = write_notebooks(folder)
+    return {path.relative_to(folder).as_posix(): json.loads(path.read_text("utf-8")) for path in written}
+
+
+def test_every_page_with_code_is_a_notebook_whose_cells_are_its_own(notebooks):
+    for name in runnable_pages():
+        page = cells((DOCS / f"{name}.md").read_text())
+        code = [cell for cell in notebooks[f"{name}.ipynb"]["cells"] if cell["cell_type"] == "code"]
+        code = [cell for cell in code if not "".join(cell["source"]).startswith("%")]
+        expected = [cell.code.strip() for cell in page if cell.code.strip()]
+        if "solution" in {tag for cell in page for tag in cell.tags}:
+            expected = expected[: len(code)]
+            assert f"solutions/{Path(name).name}.ipynb" in notebooks
+        assert ["".join(cell["source"]) for cell in code] == expected
+        assert all(cell["outputs"] == [] for cell in code)
+
+
+def test_a_notebooks_text_is_what_jupyter_can_read(notebooks):
+    left = re.compile(r"^```\{|^:::|\{\w+(:\w+)?\}`|^\(\S+\)=$|\.md[)#]", re.MULTILINE)
+    for name, notebook in notebooks.items():
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            assert cell["cell_type"] == "code" or not left.search(text), f"{name}: {text}"
+
+
+def test_a_notebooks_links_lead_to_notebooks(notebooks):
+    for name, notebook in notebooks.items():
+        text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        for target in re.findall(r"\]\(([^)#\s]+\.ipynb)\)", text):
+            assert os.path.normpath(Path(name).parent / target) in notebooks, f"{name}: {target}"
+
+
+def test_a_notebook_shows_the_source_as_the_package_has_it(notebooks):
+    text = "".join("".join(cell["source"]) for cell in notebooks["mathematics/dense.ipynb"]["cells"])
+    assert "```python\ndef dense(x: Array, weight: Array" in text
+    assert source_of("xpnet.nn.layers", ["dense_backward"]) in text
+
+
+def test_notebooks_replace_older_ones_and_leave_other_files_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    first = write_notebooks(tmp_path)
+    first[0].write_text("older")
+    assert write_notebooks(tmp_path) == first
+    assert json.loads(first[0].read_text("utf-8"))["nbformat"] == 4
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_notebooks_into_a_file_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match=r"folder=.*is a file"):
+        write_notebooks(tmp_path / "file")
 
 
 def test_the_citation_names_this_version():

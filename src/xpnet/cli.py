@@ -323,6 +323,23 @@ def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
     click.echo(f"written: {path}")
 
 
+@cli.command("notebooks", short_help="Write the pages of the course as notebooks.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def notebooks_command(folder: Path, as_json: bool) -> None:
+    """Write every page of the documentation that has code into FOLDER, as a Jupyter notebook.
+
+    No connection is needed. Notebooks of the same names are replaced.
+    """
+    from xpnet.course import write_notebooks
+
+    written = write_notebooks(folder)
+    if as_json:
+        print_json({"folder": str(folder), "notebooks": [str(path) for path in written]})
+        return
+    click.echo(f"written: {len(written)} notebooks in {folder}")
+
+
 def _run_survey(
     run: Command,
     table: Command,

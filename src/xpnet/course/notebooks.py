@@ -117,6 +117,7 @@ def _markdown(text: str, page: str, pages: Path) -> str:
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^```\{(\S+)\} ?([^\n]*)\n(.*?)^```$", lambda m: _directive(m, pages), text, flags=re.M | re.S)
     text = _colon_fences(text)
+    text = re.sub(r"\{term\}`([^`<]+?)(?: <[^`]*>)?`", r"\1", text)
     text = re.sub(r"\{[\w:]+\}`~?([^`<]+?)(?: <[^`]*>)?`", r"`\1`", text)
     text = re.sub(r"\[([^\]]*)\]\(((?!https?:)[^)\s]+\.md)(#[^)]*)?\)", lambda m: _link(m, page, pages), text)
     return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
