@@ -54,6 +54,8 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     config.addinivalue_line("markers", "library: run in the session of every library, though it uses no backend")
     config.addinivalue_line("markers", "mpi: starts ranks with mpiexec")
+    config.addinivalue_line("markers", "slow: takes seconds; left out by `nox -s quick`")
+    config.addinivalue_line("markers", "thorough: takes a minute and rarely finds anything; `nox -s thorough` runs it")
 
 
 @pytest.fixture

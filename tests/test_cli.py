@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -515,6 +514,7 @@ def test_ctrl_c_in_the_last_epoch_keeps_the_run(tmp_path, capsys, monkeypatch):
 
 def test_a_terminal_sees_the_header_the_epochs_and_no_other_sees_anything(tmp_path):
     """A pseudo-terminal as standard error."""
+    pty = pytest.importorskip("pty")
     args = ["train", "--dataset", "digits", "--epochs", "2", "--output-dir"]
     primary, secondary = pty.openpty()
     process = subprocess.Popen(

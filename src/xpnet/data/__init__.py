@@ -10,6 +10,7 @@ from xpnet.data.datasets import (
 )
 from xpnet.data.download import DataError, DownloadError
 from xpnet.data.idx import IdxError, decode_idx, encode_idx, read_idx, write_idx
+from xpnet.data.photos import load_image, prepare_digit
 from xpnet.data.preprocessing import one_hot, scale, train_validation_split
 
 __all__ = [
@@ -22,9 +23,11 @@ __all__ = [
     "fetch_mnist",
     "load_dataset",
     "load_digits",
+    "load_image",
     "load_mnist",
     "mnist_folder",
     "one_hot",
+    "prepare_digit",
     "read_idx",
     "scale",
     "train_validation_split",
