@@ -3,8 +3,8 @@
 # ///
 """Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
 
-`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session; `.ci/run` runs those that a change
-must pass.
+`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session; `.ci/run` runs those that a
+change must pass.
 """
 
 import os
@@ -136,7 +136,9 @@ def mpi(session: nox.Session) -> None:
     """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
     install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
     where = session.posargs or ["tests/training/test_distributed.py"]
-    session.run("pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT)
+    session.run(
+        "pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT
+    )
 
 
 @nox.session

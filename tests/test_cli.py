@@ -16,10 +16,10 @@ import pytest
 import xpnet
 from xpnet import Dense, Network
 from xpnet.cli import main
-from xpnet.training.checkpoint import RunDirectory
+from xpnet.runs.checkpoint import RunDirectory
+from xpnet.runs.run import FILES, Run
 from xpnet.training.loop import Loop
-from xpnet.training.run import FILES, Run
-from xpnet.training.step import Trainer
+from xpnet.training.step import Step
 
 
 @pytest.fixture
@@ -318,7 +318,7 @@ def test_plot_prints_one_document(trained, tmp_path, capsys):
 
 
 def test_what_is_done_is_shown_and_saved_when_the_rest_is_interrupted(tmp_path, capsys, monkeypatch):
-    from xpnet.training import survey
+    from xpnet import survey
 
     def interrupted(recipe="mlp", **settings):
         if recipe == "deep":
@@ -389,7 +389,7 @@ def test_a_run_that_cannot_be_drawn_is_named(trained, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(tmp_path, capsys, monkeypatch, command, place):
     if place.startswith("/proc") and not sys.platform.startswith("linux"):
         pytest.skip("no such folder here")
-    monkeypatch.setattr(Trainer, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
+    monkeypatch.setattr(Step, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
     (tmp_path / "file").write_text("mine")
     folder = tmp_path / place  # an absolute place stays what it is
     assert main([command, "--dataset", "digits", "--epochs", "1", "--output-dir", str(folder)]) == 2
@@ -404,7 +404,7 @@ def test_a_folder_in_use_is_named(tmp_path, capsys):
 
 
 def test_an_unknown_backend_is_named_before_the_first_of_several_runs(capsys, monkeypatch):
-    monkeypatch.setattr(Trainer, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
+    monkeypatch.setattr(Step, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
     assert main(["compare", "--dataset", "digits", "--backends", "numpy,nope"]) == 2
     assert "backend='nope'" in one_line(capsys)
 

@@ -21,12 +21,13 @@ from xpnet.backends import BACKENDS, DTYPES, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.files import check_writable_directory
-from xpnet.training.checkpoint import RunDirectory
+from xpnet.recipes import RECIPES
+from xpnet.runs.checkpoint import RunDirectory
+from xpnet.runs.history import count_of_epochs
+from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
 from xpnet.training.distributed import NAMES as DISTRIBUTED
 from xpnet.training.distributed import end_job, get_ranks, hold_back
-from xpnet.training.history import count_of_epochs
-from xpnet.training.recipes import RECIPES, check_arguments, train
-from xpnet.training.run import FILES, MODEL, load, load_config, load_history, title_of
+from xpnet.training.train import check_arguments, train
 
 Command = Callable[..., Any]
 
@@ -158,7 +159,7 @@ def evaluate_command(
     as_json: bool,
 ) -> None:
     """Test the network in RUN_DIR, on the dataset that it was trained on unless another is named."""
-    from xpnet.training.evaluation import evaluate
+    from xpnet.runs.evaluation import evaluate
 
     network = load(run_dir, backend=backend, dtype=dtype)
     name = dataset or load_config(run_dir)["dataset"]
@@ -260,7 +261,7 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
 @json_option
 def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run one recipe with one seed on several backends, and show how far they agree and how long they take."""
-    from xpnet.training import survey
+    from xpnet import survey
 
     names = _names(specs) or survey.usable_backends()
     survey.check_survey([settings["recipe"]], names, settings)
@@ -279,7 +280,7 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run the recipes in order, and show what each step buys."""
-    from xpnet.training import survey
+    from xpnet import survey
 
     names = _names(recipes) or list(RECIPES)
     survey.check_survey(names, [settings["backend"]], settings)
@@ -363,7 +364,7 @@ def _run_survey(
 
 def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
     """Save and print the runs that are done, be it all or those before an interrupt."""
-    from xpnet.training import survey
+    from xpnet import survey
 
     if not rows:
         return

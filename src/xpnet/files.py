@@ -7,7 +7,7 @@ import os
 import secrets
 from pathlib import Path
 
-from xpnet.checks import require_path
+from xpnet.parts import require_path
 
 TEMPORARY_SUFFIX = ".xpnet-tmp"
 """Ends the name of a file that is being written: one that was left behind can be told, and swept away."""

@@ -485,7 +485,7 @@ def test_the_diagram_has_a_column_for_each_layer_that_mixes(figures):
     written = texts(figures["diagram"])
     sizes = ["8×8×1", "8×8×16", "8×8×16", "4×4×16", "256", "128", "128", "10"]
     assert [text for text in written if text in sizes] == sizes
-    for name in ("input", "Conv2D(16, 3)", "BatchNorm", "ReLU", "Flatten", "Dense(128)"):
+    for name in ("input", "Conv2D(16, 3)", "BatchNorm(0.1)", "ReLU", "Flatten", "Dense(128)"):
         assert name in written
     assert "53,178 parameters" in written
     assert "176 parameters" in written  # The convolution's and its normalization's.

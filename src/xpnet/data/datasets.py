@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_integer, require_path
 from xpnet.data import cache, download
 from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
 from xpnet.data.download import DataError
 from xpnet.data.idx import decode_idx
+from xpnet.parts import require_integer, require_path
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": (

@@ -7,12 +7,14 @@ tells. A `Pair` is two integers, down and across.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import array_api_extra as xpx
 import numpy as np
 
-from xpnet.nn.layers import Array, Layer, Namespace, Shape, ShapeError
+from xpnet.nn.layers import Layer, ShapeError
+from xpnet.parts import Check
+from xpnet.typing import Array, Namespace, Shape
 
 Pair = tuple[int, int]
 
@@ -95,3 +97,22 @@ def as_pair(name: str, value: Any, least: int = 1) -> Pair:
     if min(pair) < least:
         raise ValueError(f"{name}={value!r}: must be at least {least}")
     return int(pair[0]), int(pair[1])
+
+
+def require_pair(least: int, *words: str) -> Check:
+    """Return the check that a value is an integer, or a pair of integers, of at least so much, or one of some words."""
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, str) and words:
+            if value not in words:
+                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {words[0]!r}")
+            return value
+        as_pair(name, value, least)
+        return tuple(value) if isinstance(value, list) else value
+
+    return check
+
+
+PairOfSizes = Annotated[int | Pair, require_pair(1)]
+Padding = Annotated[int | Pair, require_pair(0)]
+PaddingOrSame = Annotated[int | Pair | str, require_pair(0, "same")]

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_path
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from xpnet.training.history import Record
+    from xpnet.runs.history import Record
 
 
 def ladder(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:

@@ -27,11 +27,10 @@ from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backends import Backend, Buffer, get_backend, local_spec
-from xpnet.nn.layers import Array
-from xpnet.training.checkpoint import config_differences
+from xpnet.runs.checkpoint import config_differences
+from xpnet.typing import Array, HostArrays
 
 T = TypeVar("T")
 
@@ -101,7 +100,7 @@ class Ranks:
         """Let one rank of each machine call a function, and give the others there what it returned or raised."""
         return function()
 
-    def compare(self, config: Mapping[str, Any], weights: Callable[[], NDArray[Any]]) -> None:
+    def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """See that all ranks are about to do the same.
 
         Parameters
@@ -177,10 +176,13 @@ class MPIRanks(Ranks):
         """Let one rank of each machine call a function, and give the others there what it returned or raised."""
         return _from_first_of(self.machine, function)
 
-    def compare(self, config: Mapping[str, Any], weights: Callable[[], NDArray[Any]]) -> None:
+    def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """See that all ranks are about to do the same as the first: see `Ranks.compare`."""
-        digest = hashlib.sha256(weights().tobytes()).hexdigest()
-        ours = {**config, "initial_weights": digest}
+        digest = hashlib.sha256()
+        for layer in weights():
+            for array in layer.values():
+                digest.update(array.tobytes())
+        ours = {**config, "initial_weights": digest.hexdigest()}
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from xpnet.training.history import Record
+from xpnet.runs.history import Record
 
 
 def header(config: dict[str, Any], size: int) -> str:

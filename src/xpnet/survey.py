@@ -13,9 +13,10 @@ import numpy as np
 from xpnet.backends import get_backend, list_backends
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
-from xpnet.training.history import METRICS, History
-from xpnet.training.recipes import RECIPES, check_arguments, train
-from xpnet.training.run import Run
+from xpnet.recipes import RECIPES
+from xpnet.runs.history import METRICS, History
+from xpnet.runs.run import Run
+from xpnet.training.train import check_arguments, train
 
 Row = dict[str, Any]
 
@@ -76,7 +77,7 @@ def compare(
 
     Examples
     --------
-    >>> from xpnet.training.survey import compare
+    >>> from xpnet.survey import compare
     >>> rows = compare(["numpy", "numpy"], dataset="digits", epochs=2, progress=False)
     >>> rows[1]["largest_difference"], rows[1]["predictions_that_differ"]  # The same seed, the same numbers.
     (0.0, 0)
@@ -149,7 +150,7 @@ def ladder(
 
     Examples
     --------
-    >>> from xpnet.training.survey import ladder
+    >>> from xpnet.survey import ladder
     >>> rows = ladder(["mlp", "deep"], dataset="digits", epochs=2, progress=False)
     >>> [(row["recipe"], row["epochs"]) for row in rows]
     [('mlp', 2), ('deep', 2)]
@@ -162,7 +163,7 @@ def ladder(
         rows.append(
             {
                 "recipe": recipe,
-                "what": (RECIPES[recipe].__doc__ or "").partition(".")[0].strip(),
+                "what": RECIPES[recipe].what,
                 "dataset": run.config["dataset"],
                 "backend": run.config["backend"],
                 "parameters": run.network.size,

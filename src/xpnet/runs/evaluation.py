@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_instance
+from xpnet.parts import require_instance
 from xpnet.data.datasets import Dataset
-from xpnet.nn.network import Network
+from xpnet.nn.trained import TrainedNetwork
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,12 +107,12 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def evaluate(network: Network, data: Dataset) -> Evaluation:
+def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
     """Let a network with weights predict the test set of a dataset.
 
     Parameters
     ----------
-    network : Network
+    network : TrainedNetwork
         From `xpnet.fit` or `xpnet.load`.
     data : Dataset
         Its test set is used.
@@ -134,7 +134,7 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
     >>> result.confusion.shape, result.accuracy == run.history[-1].test_accuracy
     ((10, 10), True)
     """
-    require_instance("network", network, Network, "run.network")
+    require_instance("network", network, TrainedNetwork, "run.network")
     require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
     if network.output_shape != (data.classes,):
         raise ValueError(

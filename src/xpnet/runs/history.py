@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from xpnet.checks import require_path
+from xpnet.parts import require_path
 from xpnet.files import write_atomically
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,14 +11,14 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
-from xpnet.checks import require_path
+from xpnet.parts import require_path
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
-from xpnet.training.checkpoint import (
+from xpnet.nn.trained import TrainedNetwork
+from xpnet.runs.checkpoint import (
     FREE_TO_CHANGE,
     CheckpointError,
     RunDirectory,
@@ -28,8 +27,8 @@ from xpnet.training.checkpoint import (
     load_arrays,
     save_arrays,
 )
-from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.history import History, Record, count_of_epochs
+from xpnet.runs.evaluation import Evaluation, evaluate
+from xpnet.runs.history import History, Record, count_of_epochs
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -46,7 +45,7 @@ class Run:
 
     Attributes
     ----------
-    network : Network
+    network : TrainedNetwork
         With the weights that were learnt: the best ones, where there was a validation set and patience.
     history : History
         A record of each epoch.
@@ -63,7 +62,7 @@ class Run:
     ('mlp on digits, numpy, float32, seed 0', 2, 'Adam')
     """
 
-    network: Network
+    network: TrainedNetwork
     history: History
     config: dict[str, Any]
     data: Dataset
@@ -213,7 +212,7 @@ def load(
     *,
     backend: str | ModuleType | Backend | None = None,
     dtype: str | None = None,
-) -> Network:
+) -> TrainedNetwork:
     """Load the network of a run, on any backend, whichever it was trained on.
 
     Parameters
@@ -227,8 +226,7 @@ def load(
 
     Returns
     -------
-    Network
-        With its weights.
+    TrainedNetwork
 
     Raises
     ------
@@ -263,39 +261,25 @@ def load(
         raise CheckpointError(f"{path}: does not say of which network these weights are")
     if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
         raise CheckpointError(f"{path.with_name(CONFIG)}: not of the network in {MODEL}: {'; '.join(others)}")
-    network, expected = _described(described, sum(array.size for array in arrays.values()), path)
+    network, expected = _described(described, path)
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
-    return network.bind_named(arrays, opened, chosen)
+    return TrainedNetwork.from_named(network, arrays, opened, chosen)
 
 
-class _Limited:
-    """Draws nothing, and refuses to take more memory than there are weights to fill it with."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-
-    def random(self, size: Any = (), /) -> NDArray[np.float64]:
-        if math.prod(size) > self.limit:
-            raise MemoryError(f"an array of shape {size} in it, but the file has {self.limit} numbers")
-        return np.zeros(size)
-
-    def __getattr__(self, name: str) -> Any:
-        # An initializer of the user's own may draw in other ways.
-        return getattr(np.random.default_rng(0), name)
-
-
-def _described(config: dict[str, Any], numbers: int, path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
-    """Build a network that has as many parameters as there are numbers, and tell the shapes of its arrays."""
+def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
+    """Build the network of a description, and tell the shapes of its arrays: nothing is allocated for them."""
     try:
-        network, limited = Network.from_config(config), _Limited(numbers)
-        for layer, shape in zip(network.layers, network.shapes, strict=False):
-            # What learns has a number for each channel at the least, and not all of them are drawn.
-            if shape[-1] > numbers and any(layer.init(limited, (1,) * len(shape))):
-                raise MemoryError(f"a layer that learns from samples of {shape}, but the file has {numbers} numbers")
-        return network, network.expected_arrays(limited)
+        network = Network.from_config(config)
+        expected = {
+            f"layers.{i}.{name}": variable.shape
+            for i, pair in enumerate(zip(network.parameters, network.statistics, strict=True))
+            for declared in pair
+            for name, variable in declared.items()
+        }
+        return network, expected
     # What may be wrong with a description is told by many exceptions.
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         what = error.args[0] if error.args else type(error).__name__

@@ -72,7 +72,7 @@ class BusyError(ValueError):
     >>> import tempfile
     >>> from pathlib import Path
     >>> import xpnet
-    >>> from xpnet.training.checkpoint import RunDirectory
+    >>> from xpnet.runs.checkpoint import RunDirectory
     >>> with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)).lock():
     ...     try:
     ...         xpnet.train("mlp", dataset="digits", output_dir=folder, progress=False)
