@@ -22,6 +22,9 @@ import safetensors.numpy
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+
+from xpnet import BusyError, CheckpointError, ResumeError
+from xpnet.files import check_writable_directory, sweep_temporaries, write_atomically
 from xpnet.runs.checkpoint import (
     KEPT,
     Checkpoint,
@@ -31,9 +34,6 @@ from xpnet.runs.checkpoint import (
     load_arrays,
     save_arrays,
 )
-
-from xpnet import BusyError, CheckpointError, ResumeError
-from xpnet.files import check_writable_directory, sweep_temporaries, write_atomically
 
 # Files take the time they take.
 on_disk = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xpnet.runs.history import COLUMNS, METRICS
 
 from xpnet import History, Record
+from xpnet.runs.history import COLUMNS, METRICS
 
 HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,seconds"
 

@@ -13,11 +13,11 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from xpnet.runs.checkpoint import load_arrays, save_arrays
-from xpnet.runs.run import CONFIG, HISTORY, MODEL, load_config, load_history
 
 import xpnet
 from xpnet import BatchNorm, CheckpointError, Conv2D, Dense, Dropout, Flatten, HeUniform, Network, ReLU
+from xpnet.runs.checkpoint import load_arrays, save_arrays
+from xpnet.runs.run import CONFIG, HISTORY, MODEL, load_config, load_history
 
 # Files take the time they take.
 on_disk = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])

@@ -257,10 +257,7 @@ def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
     channels_first = xp.permute_dims(x, (1, 0, 2, 3))
     patches = [
         channels_first[
-            :,
-            i : i + (height - 1) * stride[0] + 1 : stride[0],
-            j : j + (width - 1) * stride[1] + 1 : stride[1],
-            :,
+            :, i : i + (height - 1) * stride[0] + 1 : stride[0], j : j + (width - 1) * stride[1] + 1 : stride[1], :
         ]
         for i in range(kernel[0])
         for j in range(kernel[1])
@@ -332,10 +329,10 @@ class Conv2D(Layer):
     @property
     def geometry(self) -> tuple[Pair, Pair, Pair]:
         """Kernel size, stride and padding, as pairs."""
-        kernel = as_pair("kernel_size", self.kernel_size)
+        kernel = as_pair(self.kernel_size)
         same = (kernel[0] // 2, kernel[1] // 2)
-        padding = same if self.padding == "same" else as_pair("padding", self.padding, least=0)
-        return kernel, as_pair("stride", self.stride), padding
+        padding = same if self.padding == "same" else as_pair(self.padding)
+        return kernel, as_pair(self.stride), padding
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(height, width, filters)``."""

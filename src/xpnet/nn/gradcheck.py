@@ -21,9 +21,7 @@ from xpnet.parts import require_instance
 
 
 def numerical_gradient(
-    function: Callable[[NDArray[np.float64]], float],
-    x: NDArray[np.float64],
-    step: float = 1e-6,
+    function: Callable[[NDArray[np.float64]], float], x: NDArray[np.float64], step: float = 1e-6
 ) -> NDArray[np.float64]:
     """Estimate the gradient of a function of an array by central differences.
 

@@ -83,32 +83,26 @@ def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
     return x
 
 
-def as_pair(name: str, value: Any, least: int = 1) -> Pair:
-    """Return an integer as a pair of it, and a pair as it is.
-
-    Raises
-    ------
-    TypeError, ValueError
-        Naming the argument, if it is neither.
-    """
-    pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-    if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
-        raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
-    if min(pair) < least:
-        raise ValueError(f"{name}={value!r}: must be at least {least}")
-    return int(pair[0]), int(pair[1])
+def as_pair(value: Any) -> Pair:
+    """Return an integer as a pair of it, and a pair as it is."""
+    down, across = value if isinstance(value, tuple | list) else (value, value)
+    return down, across
 
 
-def require_pair(least: int, *words: str) -> Check:
-    """Return the check that a value is an integer, or a pair of integers, of at least so much, or one of some words."""
+def require_pair(least: int, word: str | None = None) -> Check:
+    """Return the check that a value is an integer, or a pair of them, of at least so much; or one certain word."""
 
     def check(name: str, value: Any) -> Any:
-        if isinstance(value, str) and words:
-            if value not in words:
-                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {words[0]!r}")
+        if isinstance(value, str) and word is not None:
+            if value != word:
+                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {word!r}")
             return value
-        as_pair(name, value, least)
-        return tuple(value) if isinstance(value, list) else value
+        pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
+            raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
+        if min(pair) < least:
+            raise ValueError(f"{name}={value!r}: must be at least {least}")
+        return pair if isinstance(value, list) else value
 
     return check
 

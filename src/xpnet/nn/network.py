@@ -247,13 +247,7 @@ class Network:
         return x, caches
 
     def backward(
-        self,
-        params: Sequence[Arrays],
-        caches: Sequence[Any],
-        dy: Array,
-        ctx: Context,
-        *,
-        input_gradient: bool = False,
+        self, params: Sequence[Arrays], caches: Sequence[Any], dy: Array, ctx: Context, *, input_gradient: bool = False
     ) -> tuple[Array | None, list[Arrays]]:
         """Pass the gradient of the output back through all layers: the chain rule, last layer first.
 

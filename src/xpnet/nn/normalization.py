@@ -23,13 +23,7 @@ class Statistics(NamedTuple):
 
 
 def batch_norm(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    epsilon: float = 1e-5,
-    *,
-    all_reduce: Any = None,
-    xp: Namespace = None,
+    x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5, *, all_reduce: Any = None, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...], Statistics]:
     """Normalize a batch by its own mean and variance: ``y = gamma (x - mean) / sqrt(variance + epsilon) + beta``.
 
@@ -138,14 +132,7 @@ def batch_norm_backward(
 
 
 def normalize(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    mean: Array,
-    variance: Array,
-    epsilon: float = 1e-5,
-    *,
-    xp: Namespace = None,
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-5, *, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...]]:
     """Normalize by a mean and variance that are given, as in evaluation: one scale and one shift a channel.
 

@@ -63,13 +63,7 @@ class Optimizer(Part):
         return {"rate": rates}
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: Mapping[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step.
 
@@ -148,13 +142,7 @@ class SGD(Optimizer):
         return {"velocity": xp.zeros_like(theta)} if self.momentum else {}
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: Mapping[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         step = self.decayed(theta, gradient)
@@ -206,13 +194,7 @@ class RMSprop(Optimizer):
         return {"square": xp.zeros_like(theta)}
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: Mapping[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         gradient = self.decayed(theta, gradient)
@@ -277,13 +259,7 @@ class Adam(Optimizer):
         }
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: Mapping[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         gradient = self.decayed(theta, gradient)
@@ -331,13 +307,7 @@ class AdamW(Adam):
         return gradient
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: Mapping[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         shrunk = theta - (self.weight_decay * scalars["rate"]) * theta

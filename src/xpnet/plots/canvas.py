@@ -297,6 +297,13 @@ def name_rows(ax: Axes, names: list[str]) -> None:
     ax.spines["left"].set_visible(False)
 
 
+def beside(ax: Axes, text: str, place: tuple[float, float], across: str = "axes fraction") -> None:
+    """Write to the right of a place in a panel: its height in data, and how far across in `across`."""
+    coords: Any = (across, "data")
+    how: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+    ax.annotate(text, place, xycoords=coords, fontsize=SMALL, color=now().ink, parse_math=False, **how)
+
+
 def colour_map(stops: tuple[str, ...]) -> Colormap:
     """Return the colour map that goes evenly through some colours."""
     from matplotlib.colors import LinearSegmentedColormap

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.parts import require_instance
 from xpnet.data.datasets import Dataset
 from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import require_instance
 
 
 @dataclass(frozen=True, eq=False)

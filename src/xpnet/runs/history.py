@@ -11,8 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from xpnet.parts import require_path
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 
 @dataclass(frozen=True)

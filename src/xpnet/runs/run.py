@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
-from xpnet.parts import require_path
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
 from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import require_path
 from xpnet.runs.checkpoint import (
     FREE_TO_CHANGE,
     CheckpointError,

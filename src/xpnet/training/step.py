@@ -107,8 +107,8 @@ class Step:
 
     @functools.cached_property
     def packing(self) -> Packing:
-        """How the parameters lie in one array: for messages, and on launch-bound devices."""
-        return Packing(self.network.parameters, self.backend.xp)
+        """How the parameters lie in one array: in messages, and on launch-bound devices in all that a step does."""
+        return Packing(self.network.parameters, self.backend.xp, packed=self.backend.launch_bound)
 
     def context(self, training: bool) -> Context:
         """Return what layers may ask about a pass."""
@@ -129,22 +129,17 @@ class Step:
         def take(progress: Progress, batch: Batch) -> tuple[Progress, None]:
             return self.take(progress, batch, samples), None
 
-        if not self.backend.launch_bound:
-            result: Progress = self.backend.scan(take, progress, batches)[0]
-            return result
         packing = self.packing
-        packed = progress._replace(params=packing.pack(progress.params), moments=packing.pack_moments(progress.moments))
-        result = self.backend.scan(take, packed, batches)[0]
-        return result._replace(params=packing.unpack(result.params), moments=packing.unpack_moments(result.moments))
+        packed = packing.pack_progress(progress)
+        done: Progress = packing.unpack_progress(self.backend.scan(take, packed, batches)[0])
+        return done
 
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
         """Take one step: look at a batch, add up over the ranks, update."""
-        packed = self.backend.launch_bound
-        params = self.packing.unpack(progress.params) if packed else progress.params
-        sums, state = gradients(self, params, progress.state, batch, samples)
+        packing = self.packing
+        sums, state = gradients(self, packing.unpack(progress.params), progress.state, batch, samples)
         sums = reduce_sums(sums, self)
-        if packed:
-            sums = sums._replace(gradient=self.packing.pack(sums.gradient))
+        sums = sums._replace(gradient=packing.pack(sums.gradient))
         params, moments = update(self, progress.params, progress.moments, sums, batch)
         return Progress(params, moments, state, progress.loss + sums.loss, progress.correct + sums.correct)
 
