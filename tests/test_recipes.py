@@ -1,9 +1,9 @@
 """The recipes: the tutorial's own numbers, agreement between backends, and floors of accuracy."""
 
-import notebook
 import numpy as np
 import pytest
 
+import notebook
 import xpnet
 from xpnet import Dense, Dropout, Flatten, Network, RandomShift
 from xpnet.recipes import RECIPES, CoinDropout

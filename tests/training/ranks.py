@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from runs import rows
 
 import xpnet
+from runs import rows
 from xpnet import recipes
 from xpnet.training import train
 

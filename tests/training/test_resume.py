@@ -10,10 +10,10 @@ import textwrap
 
 import numpy as np
 import pytest
-from runs import Stop, assert_same, rows, stop_after
 
 import xpnet
 import xpnet.plots
+from runs import Stop, assert_same, rows, stop_after
 from xpnet import (
     SGD,
     Adam,

@@ -4,9 +4,9 @@ import dataclasses
 
 import numpy as np
 import pytest
-from runs import flat
 
 import xpnet
+from runs import flat
 from xpnet import (
     SGD,
     Adam,

@@ -114,8 +114,17 @@ class History(Sequence[Record]):
     __hash__ = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Say how many epochs there are."""
-        return f"History({count_of_epochs(len(self))})"
+        """Say how many epochs there are, and how the last one ended."""
+        if not self:
+            return "History(0 epochs)"
+        last = [f"{name} {value:.4g}" for name in METRICS if (value := getattr(self[-1], name)) is not None]
+        return f"History({count_of_epochs(len(self))}, the last: {', '.join(last)})"
+
+    def _repr_html_(self) -> str:
+        """Show a table in a notebook."""
+        from xpnet.plots import display
+
+        return display.history_html(self)
 
     @property
     def seconds(self) -> float:
