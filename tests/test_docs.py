@@ -12,8 +12,8 @@ import click
 import pytest
 
 import xpnet
-from xpnet.cli import cli
-from xpnet.course import runnable_pages, write_notebooks
+from xpnet.cli import cli, main
+from xpnet.course import check_exercises, exercise_names, runnable_pages, write_exercises, write_notebooks
 from xpnet.course.source import source_of
 
 DOCS = Path(__file__).parents[1] / "docs"
@@ -173,6 +173,47 @@ def test_an_exercises_check_refuses_what_is_given_and_accepts_the_solution(name,
             assert capsys.readouterr().out.endswith("All right.\n")
             solved = "and checked"
     assert solved == "and checked"
+
+
+def test_exercises_are_files_that_the_check_refuses_until_they_are_solved(tmp_path):
+    written = write_exercises(tmp_path)
+    assert sorted(path.stem for path in written) == sorted(name.replace("-", "_") for name in EXERCISES)
+    for result in check_exercises(tmp_path):
+        assert not result.right
+        assert result.message
+    for path in written:
+        name = path.stem.replace("_", "-")
+        page = cells((DOCS / "exercises" / f"{name}.md").read_text())
+        (solution,) = (cell.code for cell in page if "solution" in cell.tags)
+        path.write_text(f"{path.read_text()}\n\n{solution}\n")
+    assert check_exercises(tmp_path) == [(name, True, "All right.") for name in exercise_names()]
+
+
+def test_work_on_an_exercise_is_not_replaced(tmp_path):
+    first = write_exercises(tmp_path)
+    first[0].write_text("mine = 1")
+    assert write_exercises(tmp_path) == []
+    assert first[0].read_text() == "mine = 1"
+
+
+def test_an_error_in_somebodys_file_is_the_message(tmp_path):
+    (tmp_path / "momentum.py").write_text("def step(:")
+    (result,) = check_exercises(tmp_path)
+    assert not result.right
+    assert result.message.startswith("SyntaxError")
+
+
+def test_a_folder_without_exercises_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="write them with: xpnet exercises"):
+        check_exercises(tmp_path)
+
+
+def test_the_command_writes_exercises_and_exits_with_1_until_all_are_right(tmp_path, capsys):
+    assert main(["exercises", str(tmp_path)]) == 0
+    with pytest.raises(SystemExit) as stopped:
+        main(["exercises", str(tmp_path), "--check"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().out.endswith(f"0 of {len(EXERCISES)} are right.\n")
 
 
 def test_every_exercise_is_listed():

@@ -121,9 +121,7 @@ def _on_host(spec: str, result: Any, backend: Backend) -> Any:
         return result
     here = backend.asarray(0.0)
     if _library(result) != _library(here):
-        raise AssertionError(
-            f"{spec}: the result is an array of {_library(result)}: take the namespace of the arguments"
-        )
+        raise AssertionError(f"{spec}: the result is an array of {_library(result)}, not of its arguments' library")
     device = getattr(result, "device", None)
     if device != getattr(here, "device", None):
         raise AssertionError(f"{spec}: the result is on {device}: pass device= to creation functions")
@@ -149,4 +147,5 @@ def _compare(spec: str, where: str, found: Any, expected: Any, allowed: dict[str
     for what, ours, theirs in (("shape", a.shape, b.shape), ("dtype", a.dtype, b.dtype)):
         if ours != theirs:
             raise AssertionError(f"{spec}: {where} has the {what} {ours}, on numpy {theirs}")
-    np.testing.assert_allclose(a, b, **allowed, err_msg=f"{spec}: {where} differs from numpy's")
+    said = f"{spec}: {where} differs from numpy's"
+    np.testing.assert_allclose(a, b, rtol=allowed["rtol"], atol=allowed["atol"], err_msg=said)

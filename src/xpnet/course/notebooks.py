@@ -86,7 +86,7 @@ def notebook(page: Page, cells: Any, pages: Path) -> Notebook:
     """Return the notebook that has these cells of a page."""
     made = []
     for i, cell in enumerate(cells):
-        source = _markdown(cell.source, page.name, pages) if cell.kind == "text" else cell.source
+        source = markdown(cell.source, page.name, pages) if cell.kind == "text" else cell.source
         if source.strip():
             made.append(_cell(cell, source, f"{page.name}/{i}"))
     kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
@@ -113,7 +113,8 @@ def _cell(cell: Cell, source: str, place: str) -> dict[str, Any]:
 # From MyST to the Markdown of notebooks ---------------------------------------------------------------------------
 
 
-def _markdown(text: str, page: str, pages: Path) -> str:
+def markdown(text: str, page: str, pages: Path) -> str:
+    """Turn MyST into the Markdown that Jupyter shows."""
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^```\{(\S+)\} ?([^\n]*)\n(.*?)^```$", lambda m: _directive(m, pages), text, flags=re.M | re.S)
     text = _colon_fences(text)
