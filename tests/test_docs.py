@@ -17,6 +17,13 @@ from xpnet.course import check_exercises, exercise_names, runnable_pages, write_
 from xpnet.course.source import source_of
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+
+def pages():
+    """Return every page of the site that somebody has written."""
+    return [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
+
+
 EXERCISES = sorted(page.stem for page in (DOCS / "exercises").glob("*.md") if page.stem != "index")
 
 
@@ -214,6 +221,30 @@ def test_the_command_writes_exercises_and_exits_with_1_until_all_are_right(tmp_p
         main(["exercises", str(tmp_path), "--check"])
     assert stopped.value.code == 1
     assert capsys.readouterr().out.endswith(f"0 of {len(EXERCISES)} are right.\n")
+
+
+INSTEAD_OF = {
+    r"by heart": "memorized",
+    r"learnt": "learned",
+    r"(on|for|of) the way (back|forward)": "in the backward pass, in the forward pass",
+    r"sets? that right": "corrects this",
+    r"whoever": "you, or a noun",
+    r"for ever": "forever, or keeps",
+    r"by the way": "nothing",
+    r"needs? of chance|the chance that layer": "random numbers",
+    r"mend(s|ed|ing)?": "correct, repair",
+    r"to the letter": "exactly",
+    r"at the least": "at least",
+    r"tell(s|ing)? (of|what is) ": "describes, says",
+}
+"""What a page must not say, and what says it better."""
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
+def test_a_page_speaks_plainly(page):
+    text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    searches = {better: re.search(rf"\b({said})\b", text, re.IGNORECASE) for said, better in INSTEAD_OF.items()}
+    assert not {found[0]: better for better, found in searches.items() if found}
 
 
 def test_every_exercise_is_listed():
