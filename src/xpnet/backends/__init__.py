@@ -34,6 +34,7 @@ from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .registry import (
     BACKENDS,
+    backend_names,
     backend_of,
     get_backend,
     list_backends,
@@ -60,6 +61,7 @@ __all__ = [
     "Step",
     "StrictBackend",
     "TorchBackend",
+    "backend_names",
     "backend_of",
     "check_dtype",
     "check_library",
