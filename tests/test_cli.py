@@ -241,7 +241,9 @@ def test_compare(tmp_path, capsys):
     args = ["compare", "--recipe", "tutorial", "--dataset", "digits", "--epochs", "2", "--train-samples", "50"]
     args += ["--backends", "numpy,array_api_strict", "--output-dir", str(tmp_path)]
     assert main(args) == 0
-    assert "largest difference" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "curves differ" in table
+    assert max(map(len, table.partition("written")[0].splitlines())) < 80
     rows = json.loads((tmp_path / "compare.json").read_text())
     assert [row["backend"] for row in rows] == ["numpy", "array_api_strict"]
     assert rows[1]["largest_difference"] < 1e-10
@@ -266,6 +268,7 @@ def test_ladder(tmp_path, capsys):
     assert main(args) == 0
     text = capsys.readouterr().out
     assert "parameters" in text
+    assert max(map(len, text.partition("written")[0].splitlines())) < 80
     assert "7,510" in text
     rows = json.loads((tmp_path / "ladder.json").read_text())
     assert [(row["recipe"], row["parameters"]) for row in rows] == [("tutorial", 7400), ("mlp", 7510)]

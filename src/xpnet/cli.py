@@ -104,7 +104,8 @@ def train_command(
 ) -> None:
     """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
 
-    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS and XPNET_OFFLINE stand in for options.
+    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
+    for options.
     """
     ranks = get_ranks(settings.pop("distributed"))
     settings |= own
@@ -303,7 +304,8 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @click.option("--recipes", shell_complete=choices(lambda: RECIPES), help="With commas between them; by default all.")
 @click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set.")
+@click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy.")
+@click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:

@@ -256,14 +256,20 @@ def test_a_rank_that_is_about_to_do_something_else_is_named(pretended):
 
 
 def test_processors_are_shared_out_among_the_ranks_of_a_machine(pretended, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in distributed.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(distributed, "_processors", lambda: set(range(8)))
-    assert on_ranks(3, lambda ranks: ranks.threads(None)) == [2, 2, 2]
-    assert on_ranks(9, lambda ranks: ranks.threads(None)) == [1] * 9
-    assert on_ranks(3, lambda ranks: ranks.threads(5)) == [5, 5, 5]
+    monkeypatch.setattr(distributed, "processors", lambda: 8)
+    numpy, strict = xpnet.get_backend("numpy"), xpnet.get_backend("array_api_strict")
+    for size, share in ((3, 2), (9, 1)):
+        assert on_ranks(size, lambda ranks: ranks.processors()) == [share] * size
+        assert on_ranks(size, lambda ranks: ranks.threads(None, strict)) == [share] * size
+        assert on_ranks(size, lambda ranks: ranks.threads(None, numpy)) == [1] * size
+    assert on_ranks(3, lambda ranks: ranks.threads(5, numpy)) == [5, 5, 5]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert on_ranks(2, lambda ranks: ranks.threads(None)) == [None, None]
-    assert Ranks().threads(None) is None
+    assert on_ranks(2, lambda ranks: ranks.threads(None, numpy)) == [None, None]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert (Ranks().threads(None, numpy), Ranks().threads(None, strict), Ranks().processors()) == (1, None, 8)
     monkeypatch.undo()
     assert distributed._processors()
 
@@ -457,6 +463,20 @@ def test_any_number_of_ranks_gives_the_curves_of_one(tmp_path, singles, size):
             err_msg=name,
         )
         assert_identical([tmp_path / f"{name}-{rank}.npz" for rank in range(size)])
+
+
+@needs_mpi
+def test_ranks_may_have_workers(tmp_path):
+    """In batches of 512 each rank cuts its half into three shards, and batch normalization looks at all six."""
+    settings = {"recipe": "best", "epochs": 2, "batch_size": 512, "dtype": "float64"}
+    works = {"two": settings | {"workers": 2}, "three": settings | {"workers": 3}}
+    result = task("curves", 2, tmp_path, works)
+    assert result.returncode == 0, result.stderr
+    one = xpnet.train(**settings, workers=2, dataset="digits", progress=False)
+    assert one.config["workers"] == 2
+    rows = json.loads((tmp_path / "two-0.json").read_text())
+    np.testing.assert_allclose(columns(rows), columns(one.history.to_dicts()), rtol=1e-9)
+    assert_identical([tmp_path / f"{name}-{rank}.npz" for name in works for rank in range(2)])
 
 
 @needs_mpi

@@ -116,6 +116,10 @@ class Backend:
     product_limit: ClassVar[int | None] = None
     """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
 
+    threads_compute: ClassVar[bool] = False
+    """Whether Python threads of one process compute side by side: the library lets go of Python's lock, runs each call
+    at once, and has no better use for the processors."""
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open the library on a device named in its own words, or raise `BackendError` with the cause alone."""

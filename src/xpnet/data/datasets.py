@@ -105,6 +105,18 @@ class Dataset:
                 f"but the training set's are {self.train_images.shape[1:]}"
             )
 
+    def __repr__(self) -> str:
+        """Say what it is and how large."""
+        shape = "×".join(map(str, self.sample_shape))
+        sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} test images of {shape}"
+        return f"Dataset({self.name!r}: {sizes}, {self.classes} classes)"
+
+    def _repr_html_(self) -> str:
+        """Show sizes, classes and a row of samples in a notebook."""
+        from xpnet.plots import display
+
+        return display.dataset_html(self)
+
     @property
     def sample_shape(self) -> tuple[int, ...]:
         """The shape of one image."""

@@ -26,7 +26,7 @@ class NoWeightsError(AttributeError, ValueError):
     """A network that only describes was asked to predict."""
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A neural network: layers in a row.
 
@@ -67,6 +67,16 @@ class Network:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
         _ = self.shapes  # Every layer checks what it is given, so a network that does not fit never exists.
+
+    def __repr__(self) -> str:
+        """Write the layers as one would type them."""
+        return f"{type(self).__name__}([{', '.join(map(str, self.layers))}], input_shape={self.input_shape})"
+
+    def _repr_html_(self) -> str:
+        """Show the diagram and the summary in a notebook."""
+        from xpnet.plots import display
+
+        return display.network_html(self)
 
     def __getattr__(self, name: str) -> Any:
         """Tell somebody who asks a description to predict where the weights are."""

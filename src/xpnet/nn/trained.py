@@ -184,6 +184,44 @@ class TrainedNetwork(Network):
         """Return the softmax of the outputs, on the host: probabilities, if cross-entropy was the loss in training."""
         return np.asarray(softmax(self.logits(images)))
 
+    def layer_outputs(self, images: Any) -> list[NDArray[Any]]:
+        """Return what each layer makes of images, on the host.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, ...)
+            See `logits`. All go through the network at once.
+
+        Returns
+        -------
+        list of array, shape (n, features) or (n, height, width, channels)
+            One for each layer, in the network's dtype.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError
+            See `logits`.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+        >>> [output.shape for output in run.network.layer_outputs(run.data.test_images[:3])]
+        [(3, 100), (3, 100), (3, 100), (3, 10)]
+        """
+        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        outputs = []
+        with self.backend.session(self.dtype):
+            ctx, xp = context(self.backend), self.backend.xp
+            x = self.backend.asarray(check_images(self, host, self.dtype))
+            x = self.prepare(x, getattr(xp, self.dtype), xp)
+            for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
+                x, _ = layer.forward(params, x, ctx._replace(state=state))
+                output = self.backend.to_numpy(x)
+                # Inside the network images are (height, channels, width, n).
+                outputs.append(np.transpose(output, (3, 0, 2, 1)) if output.ndim == 4 else output)
+        return outputs
+
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
     """Return what the layers may ask about a pass on a backend."""

@@ -38,6 +38,16 @@ class Evaluation:
     predictions: NDArray[np.int64]
     confusion: NDArray[np.int64]
 
+    def __repr__(self) -> str:
+        """Say how many samples there were, and how many are right."""
+        return f"Evaluation({int(self.confusion.sum()):,} samples, accuracy {self.accuracy:.4f})"
+
+    def _repr_html_(self) -> str:
+        """Show the confusion matrix and the table in a notebook."""
+        from xpnet.plots import display
+
+        return display.evaluation_html(self)
+
     @property
     def accuracy(self) -> float:
         """The share of samples that are right."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -87,6 +88,12 @@ class Run:
         """One line for plots: what was trained, on what, where."""
         return title_of(self.config)
 
+    def _repr_html_(self) -> str:
+        """Show title, outcome and curves in a notebook."""
+        from xpnet.plots import display
+
+        return display.run_html(self)
+
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw loss and accuracy over the epochs.
 
@@ -101,10 +108,51 @@ class Run:
         """
         from xpnet import plots
 
-        figure = plots.training_curves(self.history, title=self.title)
-        if path is not None:
-            plots.save(figure, path)
-        return figure
+        return _saved(plots.training_curves(self.history, title=self.title), path)
+
+    def plot_confusion(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw how many test images of each class were taken for each; see `plot`."""
+        from xpnet import plots
+
+        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title), path)
+
+    def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
+        """Draw test images that were misclassified, ``limit`` at most; see `plot`."""
+        from xpnet import plots
+
+        images, labels, answers = self.data.test_images, self.data.test_labels, self.evaluation.predictions
+        return _saved(plots.mistakes(images, labels, answers, title=self.title, limit=limit), path)
+
+    def plot_weights(self, path: str | os.PathLike[str] | None = None, *, limit: int = 40) -> Any:
+        """Draw the filters of the first layer, or the weights into its units, ``limit`` at most; see `plot`."""
+        from xpnet import plots
+
+        return _saved(plots.weights(self.network, title=self.title, limit=limit), path)
+
+    def plot_prediction(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw one test image and how probable the network finds each class; see `plot`."""
+        from xpnet import plots
+
+        image, label = self.data.test_images[index], self.data.test_labels[index]
+        title = f"{self.title}: test image {index}, label {label}"
+        return _saved(plots.prediction(image, self.network.predict_proba(image[None])[0], title=title), path)
+
+    def plot_feature_maps(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw what the layers of a convolutional network make of one test image; see `plot`.
+
+        Raises
+        ------
+        ValueError
+            If no layer returns images.
+        """
+        from xpnet import plots
+
+        image = self.data.test_images[index]
+        outputs = zip(self.network.layers, self.network.layer_outputs(image[None]), strict=True)
+        maps = {f"{i}: {layer}": output[0] for i, (layer, output) in enumerate(outputs) if output.ndim == 4}
+        if not maps:
+            raise ValueError("network: no layer returns images, so there are no feature maps")
+        return _saved(plots.feature_maps({"input": image} | maps, title=f"{self.title}: test image {index}"), path)
 
     def save(self, directory: str | os.PathLike[str]) -> list[Path]:
         """Write the run to a folder: configuration, history, weights and pictures.
@@ -124,8 +172,6 @@ class Run:
         ValueError
             If the folder cannot be written to, or holds the checkpoints of another run.
         """
-        from xpnet import plots
-
         folder = check_writable_directory(directory, "directory")
         if self._is_another(folder):
             raise ValueError(
@@ -135,12 +181,8 @@ class Run:
         self.history.to_csv(folder / HISTORY)
         save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
         self.plot(folder / CURVES)
-        shown = self.evaluation
-        plots.save(plots.confusion_matrix(shown.confusion, title=self.title), folder / CONFUSION)
-        plots.save(
-            plots.mistakes(self.data.test_images, self.data.test_labels, shown.predictions, title=self.title),
-            folder / MISTAKES,
-        )
+        self.plot_confusion(folder / CONFUSION)
+        self.plot_mistakes(folder / MISTAKES)
         return [folder / name for name in FILES]
 
     def _is_another(self, folder: Path) -> bool:
@@ -156,10 +198,20 @@ class Run:
         return any(value != ours.get(name) for name, value in saved.items() if name not in FREE_TO_CHANGE)
 
 
-def title_of(config: dict[str, Any]) -> str:
-    """Return the title of the run of a configuration."""
-    c = config
-    return f"{c['recipe']} on {c['dataset']}, {c['backend']}, {c['dtype']}, seed {c['seed']}"
+def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    """Return a figure, which is in a file too if there is a path."""
+    from xpnet import plots
+
+    if path is not None:
+        plots.save(figure, path)
+    return figure
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """Return the title of a run, or of several: what was trained, on what, and what else the configuration says."""
+    told = [f"{config['recipe']} on {config['dataset']}", config.get("backend"), config.get("dtype")]
+    seed = config.get("seed")
+    return ", ".join([part for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:

@@ -91,6 +91,8 @@ class Step:
     dtype : str
     all_reduce : callable, optional
         Sums an array over the ranks of a distributed run.
+    look : callable, optional
+        What takes the place of `gradients`, with the same arguments and results: see `xpnet.training.workers`.
     """
 
     network: Network
@@ -99,6 +101,7 @@ class Step:
     backend: Backend
     dtype: str
     all_reduce: Callable[[Array], Array] | None = None
+    look: Callable[..., tuple[Sums, list[Arrays]]] | None = None
 
     @property
     def float_dtype(self) -> Any:
@@ -137,7 +140,8 @@ class Step:
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
         """Take one step: look at a batch, add up over the ranks, update."""
         packing = self.packing
-        sums, state = gradients(self, packing.unpack(progress.params), progress.state, batch, samples)
+        look = self.look or gradients
+        sums, state = look(self, packing.unpack(progress.params), progress.state, batch, samples)
         sums = reduce_sums(sums, self)
         sums = sums._replace(gradient=packing.pack(sums.gradient))
         params, moments = update(self, progress.params, progress.moments, sums, batch)
