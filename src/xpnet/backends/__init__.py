@@ -22,7 +22,6 @@ from .base import (
     BackendError,
     BackendInfo,
     Buffer,
-    GenericBackend,
     Namespace,
     Step,
     check_dtype,
@@ -30,6 +29,7 @@ from .base import (
 )
 from .cupy import CupyBackend
 from .dpnp import DpnpBackend
+from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .registry import (

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 
-from .base import Backend, BackendError, BackendInfo, GenericBackend, brief, installed_version
+from .base import Backend, BackendError, BackendInfo, brief, installed_version
 from .cupy import CupyBackend
 from .dpnp import DpnpBackend
+from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .requirements import check_library
