@@ -75,7 +75,7 @@ def back_to_the_reference(app, pagename, templatename, context, doctree):
     under the module itself. The page that a link leads to is named after the object, and knows better.
     """
     if pagename.startswith("_modules/"):
-        link = re.compile(r'generated/((?:\w+\.)*(\w+))\.html#(?:\w+\.)*?\2((?:\.\w+)*)"')
+        link = re.compile(r'generated/((?:\w+\.)*(\w+))\.html#(?:\w+\.)*\2((?:\.\w+)*)"')
         context["body"] = link.sub(r'generated/\1.html#\1\3"', context["body"])
 
 
