@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from xpnet._version import __version__
-from xpnet.backends import BACKENDS, list_backends
+from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.files import check_writable_directory, new_directory
@@ -276,7 +276,7 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
 @click.option(
     "--backends",
     "specs",
-    shell_complete=choices(lambda: BACKENDS),
+    shell_complete=choices(backend_names),
     help="With commas between them; by default all that are usable.",
 )
 @dtype_option
