@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from xpnet.backends import BACKENDS, DTYPES
+from xpnet.backends import BACKENDS, DTYPES, backend_names
 from xpnet.data.datasets import NAMES
 from xpnet.recipes import RECIPES
 from xpnet.training.distributed import NAMES as DISTRIBUTED
@@ -128,8 +128,8 @@ dtype_option: Option = click.option("--dtype", shell_complete=choices(lambda: DT
 backend_options: Option = options(
     click.option(
         "--backend",
-        shell_complete=choices(lambda: BACKENDS),
-        help=f"{', '.join(BACKENDS)}, or one's device, as cupy:1 or torch:cuda.",
+        shell_complete=choices(backend_names),
+        help=f"{', '.join(BACKENDS)}, one that a package adds, or one's device, as cupy:1.",
     ),
     dtype_option,
 )

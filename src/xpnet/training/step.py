@@ -124,9 +124,14 @@ class Step:
 
         return elementwise(change)
 
+    @functools.cached_property
+    def contexts(self) -> tuple[Context, Context]:
+        """What layers may ask about a pass, in evaluation and in training."""
+        return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
+
     def context(self, training: bool) -> Context:
         """Return what layers may ask about a pass."""
-        return context(self.backend, training=training, all_reduce=self.all_reduce if training else None)
+        return self.contexts[training]
 
     def start(self, params: list[Arrays], state: list[Arrays], moments: Moments | None = None) -> Progress:
         """Return the progress at the start of an epoch; of the first, where there are no moments yet."""
@@ -171,8 +176,8 @@ class Step:
             return (totals[0] + loss, totals[1] + count_correct(y, labels, xp)), None
 
         # On the device: a loop that is recorded copies nothing from the host.
-        zero = functools.partial(xp.zeros, (), dtype=self.float_dtype, device=self.backend.device)
-        totals: tuple[Array, Array] = self.backend.scan(add, (zero(), zero()), {"index": index})[0]
+        zeros = (xp.zeros_like(samples.targets[0, 0]), xp.zeros_like(samples.targets[0, 0]))
+        totals: tuple[Array, Array] = self.backend.scan(add, zeros, {"index": index})[0]
         return totals
 
 
