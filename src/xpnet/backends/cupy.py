@@ -34,7 +34,6 @@ class CupyBackend(Backend):
     def open(cls, device: str = "") -> Backend:
         """Open it on the GPU of that number, 0 by default."""
         cupy = importlib.import_module("cupy")
-        importlib.import_module("cupyx")  # CuPy imports it when it is first needed, which two threads may do at once
         known = cls.devices()
         number = device or "0"
         if f"cupy:{number}" not in known:
@@ -43,6 +42,7 @@ class CupyBackend(Backend):
         with chosen:
             if reason := cls._cannot_compute(int(number)):
                 raise BackendError(reason)
+        importlib.import_module("cupyx")  # CuPy imports it when it is first needed, which two threads may do at once
         FUSERS[namespace()] = fuse
         return cls(f"cupy:{device}" if device else "cupy", namespace(), chosen)
 
