@@ -3,11 +3,12 @@
 # ///
 """Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
 
-`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session; `.ci/run` runs those that a change
-must pass.
+`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session; `.ci/run` runs those that a
+change must pass.
 """
 
 import os
+import platform
 import shutil
 import sys
 from pathlib import Path
@@ -30,8 +31,10 @@ BACKENDS = {
     "torch": [os.environ.get("XPNET_TORCH", "torch==2.13.0")],
     "jax": ["jax"],
 }
-if not MAC:  # there is no CuPy for it
+if not MAC:  # there is neither CuPy nor dpnp for it
     BACKENDS["cupy"] = [os.environ.get("XPNET_CUPY", "cupy-cuda13x")]
+if not MAC and platform.machine().lower() in ("x86_64", "amd64"):
+    BACKENDS["dpnp"] = ["dpnp", "intel-opencl-rt"]  # the second makes a device of any such CPU
 
 # The specs that a backend's session runs on.
 SPECS = {"array_api_strict": "array_api_strict,array_api_strict:device1"}
@@ -76,12 +79,19 @@ def quick_jax(session: nox.Session) -> dict[str, str]:
     }
 
 
+def opencl(session: nox.Session) -> dict[str, str]:
+    """Name the OpenCL device that was installed with dpnp, if it was: the system knows nothing of it."""
+    runtime = "intelocl64.dll" if WINDOWS else "libintelocl.so"
+    found = sorted(Path(session.virtualenv.location).resolve().rglob(runtime))
+    return {"OCL_ICD_FILENAMES": str(found[0])} if found else {}
+
+
 @nox.session
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session: nox.Session, backend: str) -> None:
     """Run the tests on one backend; in NumPy's session also those that need no backend, and the doctests."""
     # The session that also runs the tests without a backend compares with scikit-learn and onnxruntime.
-    reference = [*group("reference"), *group("onnx")] if backend == "numpy" else []
+    reference = [*group("reference"), *group("onnx"), *group("arrays")] if backend == "numpy" else []
     keras = group("keras") if backend in ("torch", "jax") else []
     install(session, ".", *group("test"), *BACKENDS[backend], *reference, *keras)
     session.run(
@@ -95,7 +105,7 @@ def tests(session: nox.Session, backend: str) -> None:
         # One session alone need not cover everything: the session `coverage` judges the sum.
         *(["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if backend in MEASURED else []),
         *(session.posargs or (["tests", "--pyargs", "xpnet"] if backend == "numpy" else [])),
-        env=ENVIRONMENT | coverage_file(session, backend) | quick_jax(session),
+        env=ENVIRONMENT | coverage_file(session, backend) | quick_jax(session) | opencl(session),
     )
 
 
@@ -136,7 +146,9 @@ def mpi(session: nox.Session) -> None:
     """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
     install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
     where = session.posargs or ["tests/training/test_distributed.py"]
-    session.run("pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT)
+    session.run(
+        "pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT
+    )
 
 
 @nox.session

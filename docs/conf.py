@@ -56,7 +56,7 @@ html_theme_options = {
 }
 # Pages without others below them have no use for the navigation at their left; their code has.
 html_sidebars = {
-    name: [] for name in ("index", "quickstart", "tutorial", "ladder", "portable", "performance", "changelog")
+    name: [] for name in ("index", "quickstart", "tutorial", "ladder", "portable", "performance", "changelog", "draw")
 }
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]

@@ -96,7 +96,7 @@ def mnist():
 @pytest.fixture(autouse=True)
 def _no_surroundings(monkeypatch):
     """Keep the user's settings and the network out of the tests."""
-    for name in ("XPNET_BACKEND", "XPNET_MNIST_URL", "XPNET_THREADS"):
+    for name in ("XPNET_BACKEND", "XPNET_MNIST_URL", "XPNET_THREADS", "XPNET_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XPNET_OFFLINE", "1")
 

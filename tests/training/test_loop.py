@@ -11,12 +11,12 @@ import time
 
 import numpy as np
 import pytest
-from runs import Stop, assert_same, stop_after
 
 import xpnet
+from runs import Stop, assert_same, stop_after
 from xpnet import SGD, Adam, Cosine, Dense, Dropout, Network, ReLU, fit, train
-from xpnet.training.checkpoint import RunDirectory
-from xpnet.training.recipes import RECIPES
+from xpnet.recipes import RECIPES
+from xpnet.runs.checkpoint import RunDirectory
 
 QUIET = {"progress": False}
 

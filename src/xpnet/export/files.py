@@ -6,12 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xpnet.checks import require_path
 from xpnet.export import page
 from xpnet.export.onnx import to_onnx
 from xpnet.export.plain import ExportError
 from xpnet.files import write_atomically
-from xpnet.training.run import MODEL, load, load_config, load_history
+from xpnet.parts import require_path
+from xpnet.runs.run import MODEL, load, load_config, load_history
 
 
 def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
@@ -22,7 +22,8 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
     directory : path-like
         The run's folder.
     path : path-like
-        The file to write: ``.onnx`` for an ONNX model, ``.html`` for a page to draw digits on. An older file of its name is replaced.
+        The file to write: ``.onnx`` for an ONNX model, ``.html`` for a page to draw digits on. An older
+        file of its name is replaced.
 
     Returns
     -------

@@ -72,7 +72,7 @@ class BusyError(ValueError):
     >>> import tempfile
     >>> from pathlib import Path
     >>> import xpnet
-    >>> from xpnet.training.checkpoint import RunDirectory
+    >>> from xpnet.runs.checkpoint import RunDirectory
     >>> with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)).lock():
     ...     try:
     ...         xpnet.train("mlp", dataset="digits", output_dir=folder, progress=False)
@@ -357,7 +357,7 @@ def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
 # The configuration of a run ---------------------------------------------------------------------------------------
 
 
-FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
+FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 

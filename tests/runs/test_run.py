@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 import xpnet
 from xpnet import BatchNorm, CheckpointError, Conv2D, Dense, Dropout, Flatten, HeUniform, Network, ReLU
-from xpnet.training.checkpoint import load_arrays, save_arrays
-from xpnet.training.run import CONFIG, HISTORY, MODEL, load_config, load_history
+from xpnet.runs.checkpoint import load_arrays, save_arrays
+from xpnet.runs.run import CONFIG, HISTORY, MODEL, load_config, load_history
 
 # Files take the time they take.
 on_disk = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
@@ -136,7 +136,7 @@ def test_a_run_is_one_line_to_look_at(digits):
     assert re.fullmatch(r"Run\(.* on digits, numpy, float32, seed 0: 1 epoch, test accuracy 0\.\d{4}\)", repr(run))
     assert len(repr(digits)) < 100
     assert len(repr(run.network)) < 400
-    with pytest.raises(TypeError, match=r"^network=Run\(.*: must be an instance of Network"):
+    with pytest.raises(TypeError, match=r"^network=Run\(.*: must be an instance of TrainedNetwork"):
         xpnet.evaluate(run, digits)
 
 
@@ -285,10 +285,10 @@ def test_weights_that_do_not_say_whose_they_are_are_refused(folder):
     ("change", "words"),
     [
         (lambda n: n["layers"][5].update(units=10**12), "1000000000000"),
-        (lambda n: n["layers"][5].update(units=10**30), "numbers"),
-        (lambda n: n["layers"][0].update(filters=10**9), "numbers"),
+        (lambda n: n["layers"][5].update(units=10**30), "instead of"),
+        (lambda n: n["layers"][0].update(filters=10**9), "instead of"),
         (lambda n: n.update(input_shape=[10**15]), "images"),
-        (lambda n: n.update(input_shape=[10**9], layers=[n["layers"][1]]), "samples of (1000000000,)"),
+        (lambda n: n.update(input_shape=[10**9], layers=[n["layers"][1]]), "is not part of this network"),
         (lambda n: n["layers"][5].update(units=-1), "units=-1"),
         (lambda n: n["layers"][5].update(units="10"), "units='10'"),
         (lambda n: n["layers"][5].update(init_weight={"class": "ReLU"}), "init_weight=ReLU"),

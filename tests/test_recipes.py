@@ -1,12 +1,12 @@
 """The recipes: the tutorial's own numbers, agreement between backends, and floors of accuracy."""
 
-import notebook
 import numpy as np
 import pytest
 
+import notebook
 import xpnet
 from xpnet import Dense, Dropout, Flatten, Network, RandomShift
-from xpnet.training.recipes import RECIPES, CoinDropout
+from xpnet.recipes import RECIPES, CoinDropout
 
 
 def rows_of(run, data):
@@ -132,13 +132,13 @@ def test_without_a_validation_set_nothing_is_waited_for(few):
     ids=str,
 )
 def test_what_needs_no_data_is_refused_before_it_is_fetched(monkeypatch, wrong):
-    monkeypatch.setattr("xpnet.training.recipes.load_dataset", lambda *_, **__: pytest.fail("it is fetched"))
+    monkeypatch.setattr("xpnet.training.train.load_dataset", lambda *_, **__: pytest.fail("it is fetched"))
     with pytest.raises((ValueError, TypeError), match=f"^{next(iter(wrong))}="):
         xpnet.train("mlp", progress=False, **wrong)
 
 
 def test_surveys_refuse_before_the_first_run_what_the_last_would(monkeypatch, digits):
-    from xpnet.training import survey
+    from xpnet import survey
 
     monkeypatch.setattr(survey, "train", lambda *_, **__: pytest.fail("the work has begun"))
     with pytest.raises(ValueError, match=r"hidden_sizes=.*the recipe 'cnn' does not use it"):

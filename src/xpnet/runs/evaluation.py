@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_instance
 from xpnet.data.datasets import Dataset
-from xpnet.nn.network import Network
+from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import require_instance
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,6 +37,16 @@ class Evaluation:
 
     predictions: NDArray[np.int64]
     confusion: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        """Say how many samples there were, and how many are right."""
+        return f"Evaluation({int(self.confusion.sum()):,} samples, accuracy {self.accuracy:.4f})"
+
+    def _repr_html_(self) -> str:
+        """Show the confusion matrix and the table in a notebook."""
+        from xpnet.plots import display
+
+        return display.evaluation_html(self)
 
     @property
     def accuracy(self) -> float:
@@ -107,12 +117,12 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
     return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
 
 
-def evaluate(network: Network, data: Dataset) -> Evaluation:
+def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
     """Let a network with weights predict the test set of a dataset.
 
     Parameters
     ----------
-    network : Network
+    network : TrainedNetwork
         From `xpnet.fit` or `xpnet.load`.
     data : Dataset
         Its test set is used.
@@ -134,7 +144,7 @@ def evaluate(network: Network, data: Dataset) -> Evaluation:
     >>> result.confusion.shape, result.accuracy == run.history[-1].test_accuracy
     ((10, 10), True)
     """
-    require_instance("network", network, Network, "run.network")
+    require_instance("network", network, TrainedNetwork, "run.network")
     require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
     if network.output_shape != (data.classes,):
         raise ValueError(

@@ -13,9 +13,10 @@ import numpy as np
 from xpnet.backends import get_backend, list_backends
 from xpnet.data.datasets import load_dataset
 from xpnet.files import check_writable_directory, write_atomically
-from xpnet.training.history import METRICS, History
-from xpnet.training.recipes import RECIPES, check_arguments, train
-from xpnet.training.run import Run
+from xpnet.recipes import RECIPES
+from xpnet.runs.history import METRICS, History
+from xpnet.runs.run import Run, title_of
+from xpnet.training.train import check_arguments, train
 
 Row = dict[str, Any]
 
@@ -76,7 +77,7 @@ def compare(
 
     Examples
     --------
-    >>> from xpnet.training.survey import compare
+    >>> from xpnet.survey import compare
     >>> rows = compare(["numpy", "numpy"], dataset="digits", epochs=2, progress=False)
     >>> rows[1]["largest_difference"], rows[1]["predictions_that_differ"]  # The same seed, the same numbers.
     (0.0, 0)
@@ -149,7 +150,7 @@ def ladder(
 
     Examples
     --------
-    >>> from xpnet.training.survey import ladder
+    >>> from xpnet.survey import ladder
     >>> rows = ladder(["mlp", "deep"], dataset="digits", epochs=2, progress=False)
     >>> [(row["recipe"], row["epochs"]) for row in rows]
     [('mlp', 2), ('deep', 2)]
@@ -162,7 +163,7 @@ def ladder(
         rows.append(
             {
                 "recipe": recipe,
-                "what": (RECIPES[recipe].__doc__ or "").partition(".")[0].strip(),
+                "what": RECIPES[recipe].what,
                 "dataset": run.config["dataset"],
                 "backend": run.config["backend"],
                 "parameters": run.network.size,
@@ -178,8 +179,8 @@ def ladder(
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """Write what `compare` returned as a table."""
-    head = ("backend", "device", "accuracy", "largest difference", "other predictions", "seconds")
+    """Write what `compare` returned as a table, narrow enough for a terminal."""
+    head = ("backend", "device", "accuracy", "curves differ", "other answers", "seconds")
     body = [
         (
             row["backend"],
@@ -192,13 +193,12 @@ def comparison_table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     first = rows[0]
-    title = f"{first['recipe']} on {first['dataset']}, {first['dtype']}, seed {first['seed']}"
-    return f"{title}\n{_table([head, *body])}"
+    return f"{title_of(first | {'backend': None})}\n{_table([head, *body])}"
 
 
 def ladder_table(rows: Sequence[Row]) -> str:
-    """Write what `ladder` returned as a table."""
-    head = ("recipe", "parameters", "epochs", "seconds", "validation", "test", "what it is")
+    """Write what `ladder` returned as a table, narrow enough for a terminal."""
+    head = ("recipe", "parameters", "epochs", "seconds", "validation", "test")
     body = [
         (
             row["recipe"],
@@ -207,7 +207,6 @@ def ladder_table(rows: Sequence[Row]) -> str:
             f"{row['seconds']:.1f}",
             "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}",
             f"{row['test_accuracy']:.4f}",
-            row["what"],
         )
         for row in rows
     ]
@@ -219,7 +218,7 @@ def save_comparison(rows: Sequence[Row], directory: Path) -> list[Path]:
     from xpnet import plots
 
     first = rows[0]
-    figure = plots.comparison(rows, title=f"{first['recipe']} on {first['dataset']}, {first['dtype']}")
+    figure = plots.comparison(rows, title=title_of(first | {"backend": None}))
     return _save(rows, directory, "compare", figure)
 
 
@@ -227,7 +226,7 @@ def save_ladder(rows: Sequence[Row], directory: Path) -> list[Path]:
     """Write ``ladder.json``, ``ladder.txt`` and ``ladder.png``."""
     from xpnet import plots
 
-    figure = plots.ladder(rows, title=f"The ladder on {rows[0]['dataset']}, {rows[0]['backend']}")
+    figure = plots.ladder(rows, title=title_of(rows[0] | {"recipe": "The ladder"}))
     written = _save(rows, directory, "ladder", figure)
     text = Path(directory) / "ladder.txt"
     write_atomically(text, (ladder_table(rows) + "\n").encode())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 import xpnet
 from xpnet import Dense, Evaluation, Network
-from xpnet.training.evaluation import confusion_matrix
+from xpnet.runs.evaluation import confusion_matrix
 
 pairs = st.integers(2, 5).flatmap(
     lambda classes: st.tuples(
@@ -78,13 +78,13 @@ def test_what_cannot_be_counted_is_named(labels, predictions, words):
 
 def test_a_network_is_evaluated_on_data_that_fit(backend, digits):
     net = Network([Dense(10)], (64,), 16.0)
-    with pytest.raises(ValueError, match="no weights yet"):
+    bound = xpnet.TrainedNetwork(net, net.init(np.random.default_rng(0)), net.init_state(), backend)
+    with pytest.raises(TypeError, match=r"^network=Network\(.*: must be an instance of TrainedNetwork, such"):
         xpnet.evaluate(net, digits)
-    with pytest.raises(TypeError, match=r"^network=3: must be an instance of Network"):
+    with pytest.raises(TypeError, match=r"^network=3: must be an instance of TrainedNetwork"):
         xpnet.evaluate(3, digits)
     with pytest.raises(TypeError, match=r"^data='digits': must be an instance of Dataset"):
-        xpnet.evaluate(net, "digits")
-    bound = net.bind(*net.init(np.random.default_rng(0)), backend)
+        xpnet.evaluate(bound, "digits")
     found = xpnet.evaluate(bound, digits)
     assert found.accuracy == np.mean(found.predictions == digits.test_labels)
     three = xpnet.Dataset("three", np.zeros((3, 64)), np.arange(3), np.zeros((2, 64)), np.arange(2), classes=3)

@@ -1,8 +1,10 @@
 """Backends: opening, refusing with reasons, moving arrays, scanning."""
 
 import contextlib
+import copy
 import importlib.machinery
 import importlib.util
+import pickle
 import sys
 import types
 
@@ -11,7 +13,7 @@ import pytest
 
 import xpnet
 from xpnet import BackendError, get_backend, list_backends
-from xpnet.backends import CupyBackend, backend_of, convolution_lowering, product_limit
+from xpnet.backends import CupyBackend, TorchBackend, backend_of
 
 
 def installed(library):
@@ -99,7 +101,7 @@ def test_an_unknown_namespace_trains_through_the_standard_alone(digits):
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ("tpu", "backend='tpu': unknown; there are numpy, cupy, torch, jax, array_api_strict"),
+        ("tpu", "backend='tpu': unknown; there are numpy, cupy, torch, jax, dpnp, array_api_strict"),
         ("", "backend='': unknown"),
         ("numpy:gpu", "NumPy has one device"),
         ("array_api_strict:moon", "device1"),
@@ -198,7 +200,7 @@ def test_jax_without_a_gpu_says_why():
 
 def test_every_backend_is_listed_with_a_version_or_a_reason():
     found = {info.name: info for info in list_backends()}
-    assert list(found) == ["numpy", "cupy", "torch", "jax", "array_api_strict"]
+    assert list(found) == ["numpy", "cupy", "torch", "jax", "dpnp", "array_api_strict"]
     assert found["numpy"].version == np.__version__
     for info in found.values():
         assert info.usable == (info.reason is None) == bool(info.devices)
@@ -206,5 +208,91 @@ def test_every_backend_is_listed_with_a_version_or_a_reason():
 
 def test_lists_belong_to_numpy():
     assert backend_of([1, 2]).spec == "numpy"
-    assert convolution_lowering(np) == "row_shift"
-    assert product_limit(np) == 10**6
+
+
+def test_backends_are_pickled_by_their_names(backend):
+    for opened in (backend, backend.stepwise(), backend_of(backend.asarray([1.0]))):
+        again = pickle.loads(pickle.dumps(opened))
+        assert type(again) is type(opened)
+        assert (again.spec, again.device_name) == (opened.spec, opened.device_name)
+        assert backend.to_numpy(again.asarray([1.0, 2.0])).tolist() == [1.0, 2.0]
+        assert copy.copy(opened) is copy.deepcopy([opened])[0] is opened
+
+
+def test_a_pickled_backend_that_is_not_here_says_so(monkeypatch):
+    pickled = pickle.dumps(get_backend("array_api_strict"))
+    real = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None if "strict" in name else real(name))
+    with pytest.raises(BackendError, match=r"^backend='array_api_strict', from a pickle: array_api_strict is not"):
+        pickle.loads(pickled)
+
+
+def test_an_array_names_its_device(backend):
+    array = backend.asarray([1.0])
+    again = get_backend(backend_of(array).spec)
+    assert again.device_name == backend.device_name
+
+
+@pytest.mark.library
+def test_jax_multiplies_float32_in_full_unless_told_otherwise():
+    jax = pytest.importorskip("jax")
+
+    def precision(*, told=None):
+        with jax.default_matmul_precision(told) if told else contextlib.nullcontext(), get_backend("jax").session():
+            x = jax.numpy.ones((2, 2))
+            return str(jax.make_jaxpr(lambda a: a @ a)(x))
+
+    assert "HIGHEST" in precision()
+    assert "HIGHEST" not in precision(told="tensorfloat32")
+    assert jax.config.jax_default_matmul_precision is None
+
+
+@pytest.mark.library
+def test_a_jax_that_is_too_old_says_so(monkeypatch):
+    jax = pytest.importorskip("jax")
+    monkeypatch.delattr(jax, "enable_x64")
+    reason = {info.name: info for info in list_backends()}["jax"].reason
+    assert reason == f"JAX {jax.__version__} is too old, xpnet needs 0.8 or newer: pip install -U jax"
+    with pytest.raises(BackendError, match="is too old"):
+        get_backend("jax")
+
+
+@pytest.mark.library
+def test_torch_without_the_gpus_of_others_says_why():
+    torch = pytest.importorskip("torch")
+    for kind, there in (("mps", torch.backends.mps.is_available()), ("xpu", torch.xpu.is_available())):
+        if not there:
+            with pytest.raises(BackendError, match=rf"^backend='torch:{kind}': .+; 'xpnet backends' lists"):
+                get_backend(f"torch:{kind}")
+
+
+@pytest.mark.library
+def test_torch_lists_the_gpus_of_others_and_refuses_float64_on_apples(monkeypatch):
+    """Pretended GPUs: none of these was there when this was written."""
+    torch = pytest.importorskip("torch")
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
+    monkeypatch.setattr(torch.xpu, "is_available", lambda: True)
+    monkeypatch.setattr(torch.xpu, "device_count", lambda: 2)
+    assert TorchBackend.devices()[-3:] == ("torch:xpu:0", "torch:xpu:1", "torch:mps")
+    apple = TorchBackend("torch:mps", torch, torch.device("mps"))
+    with pytest.raises(BackendError, match=r"^dtype='float64': the device 'mps' has no float64, take dtype='float32'"):
+        apple.session("float64")
+
+
+@pytest.mark.library
+def test_dpnp_without_a_device_says_what_helps(monkeypatch):
+    if not installed("dpnp"):
+        pytest.skip("dpnp is not installed")
+    import dpctl
+
+    monkeypatch.setattr(dpctl, "get_devices", list)
+    with pytest.raises(BackendError, match=r"^backend='dpnp': .*finds no device.*intel-opencl-rt.*OCL_ICD_FILENAMES"):
+        get_backend("dpnp")
+
+
+@pytest.mark.library
+def test_dpnp_refuses_a_device_that_is_not_there():
+    if not usable("dpnp"):
+        pytest.skip("dpnp is not usable here")
+    with pytest.raises(BackendError, match=r"^backend='dpnp:nonsense': .*'nonsense'; there are dpnp:"):
+        get_backend("dpnp:nonsense")

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from xpnet import History, Record
-from xpnet.training.history import COLUMNS, METRICS
+from xpnet.runs.history import COLUMNS, METRICS
 
 HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,seconds"
 
@@ -56,7 +56,7 @@ def test_a_history_is_a_sequence_of_records():
     assert isinstance(history[:0], History)
     assert not history[:0]
     assert RECORDS[1] in history
-    assert repr(history) == "History(3 epochs)"
+    assert repr(history).startswith("History(3 epochs, the last: train_loss")
     with pytest.raises(IndexError):
         history[3]
 

@@ -25,7 +25,7 @@ from hypothesis.extra import numpy as hnp
 
 from xpnet import BusyError, CheckpointError, ResumeError
 from xpnet.files import check_writable_directory, sweep_temporaries, write_atomically
-from xpnet.training.checkpoint import (
+from xpnet.runs.checkpoint import (
     KEPT,
     Checkpoint,
     RunDirectory,
@@ -337,7 +337,7 @@ def test_wrong_metadata_is_refused(small, extra, value):
 
 def checked(description, arrays):
     """Build a file whose checksum is right, as only someone who means it would."""
-    from xpnet.training.checkpoint import _checksum
+    from xpnet.runs.checkpoint import _checksum
 
     metadata = {"xpnet.meta": description, "xpnet.sha256": _checksum(arrays, description)}
     return safetensors.numpy.save(arrays, metadata)
@@ -529,7 +529,7 @@ FULL_DISK = """
     import resource, sys
     from pathlib import Path
     import numpy as np
-    from xpnet.training.checkpoint import Checkpoint, RunDirectory
+    from xpnet.runs.checkpoint import Checkpoint, RunDirectory
 
     run = RunDirectory(Path(sys.argv[1]))
     with run.lock():
@@ -638,7 +638,7 @@ def test_room_is_made_before_it_is_needed(run, monkeypatch):
 HOLDER = """
     import sys
     from pathlib import Path
-    from xpnet.training.checkpoint import RunDirectory
+    from xpnet.runs.checkpoint import RunDirectory
 
     with RunDirectory(Path(sys.argv[1])).lock():
         print("locked", flush=True)
@@ -881,7 +881,7 @@ WRITERS = """
 
     import filelock, safetensors.numpy  # before the fork: each child is to write at once
     import numpy as np
-    from xpnet.training.checkpoint import Checkpoint, RunDirectory
+    from xpnet.runs.checkpoint import Checkpoint, RunDirectory
 
     def arrays_of(epoch):
         rng = np.random.default_rng(epoch)

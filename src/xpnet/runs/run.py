@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
-from xpnet.checks import require_path
 from xpnet.data.datasets import Dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
-from xpnet.training.checkpoint import (
+from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import require_path
+from xpnet.runs.checkpoint import (
     FREE_TO_CHANGE,
     CheckpointError,
     RunDirectory,
@@ -28,8 +28,8 @@ from xpnet.training.checkpoint import (
     load_arrays,
     save_arrays,
 )
-from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.history import History, Record, count_of_epochs
+from xpnet.runs.evaluation import Evaluation, evaluate
+from xpnet.runs.history import History, Record, count_of_epochs
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -46,7 +46,7 @@ class Run:
 
     Attributes
     ----------
-    network : Network
+    network : TrainedNetwork
         With the weights that were learnt: the best ones, where there was a validation set and patience.
     history : History
         A record of each epoch.
@@ -63,7 +63,7 @@ class Run:
     ('mlp on digits, numpy, float32, seed 0', 2, 'Adam')
     """
 
-    network: Network
+    network: TrainedNetwork
     history: History
     config: dict[str, Any]
     data: Dataset
@@ -88,6 +88,12 @@ class Run:
         """One line for plots: what was trained, on what, where."""
         return title_of(self.config)
 
+    def _repr_html_(self) -> str:
+        """Show title, outcome and curves in a notebook."""
+        from xpnet.plots import display
+
+        return display.run_html(self)
+
     def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw loss and accuracy over the epochs.
 
@@ -102,10 +108,51 @@ class Run:
         """
         from xpnet import plots
 
-        figure = plots.training_curves(self.history, title=self.title)
-        if path is not None:
-            plots.save(figure, path)
-        return figure
+        return _saved(plots.training_curves(self.history, title=self.title), path)
+
+    def plot_confusion(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw how many test images of each class were taken for each; see `plot`."""
+        from xpnet import plots
+
+        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title), path)
+
+    def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
+        """Draw test images that were misclassified, ``limit`` at most; see `plot`."""
+        from xpnet import plots
+
+        images, labels, answers = self.data.test_images, self.data.test_labels, self.evaluation.predictions
+        return _saved(plots.mistakes(images, labels, answers, title=self.title, limit=limit), path)
+
+    def plot_weights(self, path: str | os.PathLike[str] | None = None, *, limit: int = 40) -> Any:
+        """Draw the filters of the first layer, or the weights into its units, ``limit`` at most; see `plot`."""
+        from xpnet import plots
+
+        return _saved(plots.weights(self.network, title=self.title, limit=limit), path)
+
+    def plot_prediction(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw one test image and how probable the network finds each class; see `plot`."""
+        from xpnet import plots
+
+        image, label = self.data.test_images[index], self.data.test_labels[index]
+        title = f"{self.title}: test image {index}, label {label}"
+        return _saved(plots.prediction(image, self.network.predict_proba(image[None])[0], title=title), path)
+
+    def plot_feature_maps(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw what the layers of a convolutional network make of one test image; see `plot`.
+
+        Raises
+        ------
+        ValueError
+            If no layer returns images.
+        """
+        from xpnet import plots
+
+        image = self.data.test_images[index]
+        outputs = zip(self.network.layers, self.network.layer_outputs(image[None]), strict=True)
+        maps = {f"{i}: {layer}": output[0] for i, (layer, output) in enumerate(outputs) if output.ndim == 4}
+        if not maps:
+            raise ValueError("network: no layer returns images, so there are no feature maps")
+        return _saved(plots.feature_maps({"input": image} | maps, title=f"{self.title}: test image {index}"), path)
 
     def save(self, directory: str | os.PathLike[str]) -> list[Path]:
         """Write the run to a folder: configuration, history, weights and pictures.
@@ -125,8 +172,6 @@ class Run:
         ValueError
             If the folder cannot be written to, or holds the checkpoints of another run.
         """
-        from xpnet import plots
-
         folder = check_writable_directory(directory, "directory")
         if self._is_another(folder):
             raise ValueError(
@@ -136,12 +181,8 @@ class Run:
         self.history.to_csv(folder / HISTORY)
         save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
         self.plot(folder / CURVES)
-        shown = self.evaluation
-        plots.save(plots.confusion_matrix(shown.confusion, title=self.title), folder / CONFUSION)
-        plots.save(
-            plots.mistakes(self.data.test_images, self.data.test_labels, shown.predictions, title=self.title),
-            folder / MISTAKES,
-        )
+        self.plot_confusion(folder / CONFUSION)
+        self.plot_mistakes(folder / MISTAKES)
         return [folder / name for name in FILES]
 
     def _is_another(self, folder: Path) -> bool:
@@ -157,10 +198,20 @@ class Run:
         return any(value != ours.get(name) for name, value in saved.items() if name not in FREE_TO_CHANGE)
 
 
-def title_of(config: dict[str, Any]) -> str:
-    """Return the title of the run of a configuration."""
-    c = config
-    return f"{c['recipe']} on {c['dataset']}, {c['backend']}, {c['dtype']}, seed {c['seed']}"
+def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    """Return a figure, which is in a file too if there is a path."""
+    from xpnet import plots
+
+    if path is not None:
+        plots.save(figure, path)
+    return figure
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """Return the title of a run, or of several: what was trained, on what, and what else the configuration says."""
+    told = [f"{config['recipe']} on {config['dataset']}", config.get("backend"), config.get("dtype")]
+    seed = config.get("seed")
+    return ", ".join([part for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:
@@ -213,7 +264,7 @@ def load(
     *,
     backend: str | ModuleType | Backend | None = None,
     dtype: str | None = None,
-) -> Network:
+) -> TrainedNetwork:
     """Load the network of a run, on any backend, whichever it was trained on.
 
     Parameters
@@ -227,8 +278,7 @@ def load(
 
     Returns
     -------
-    Network
-        With its weights.
+    TrainedNetwork
 
     Raises
     ------
@@ -263,39 +313,25 @@ def load(
         raise CheckpointError(f"{path}: does not say of which network these weights are")
     if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
         raise CheckpointError(f"{path.with_name(CONFIG)}: not of the network in {MODEL}: {'; '.join(others)}")
-    network, expected = _described(described, sum(array.size for array in arrays.values()), path)
+    network, expected = _described(described, path)
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
-    return network.bind_named(arrays, opened, chosen)
+    return TrainedNetwork.from_named(network, arrays, opened, chosen)
 
 
-class _Limited:
-    """Draws nothing, and refuses to take more memory than there are weights to fill it with."""
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-
-    def random(self, size: Any = (), /) -> NDArray[np.float64]:
-        if math.prod(size) > self.limit:
-            raise MemoryError(f"an array of shape {size} in it, but the file has {self.limit} numbers")
-        return np.zeros(size)
-
-    def __getattr__(self, name: str) -> Any:
-        # An initializer of the user's own may draw in other ways.
-        return getattr(np.random.default_rng(0), name)
-
-
-def _described(config: dict[str, Any], numbers: int, path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
-    """Build a network that has as many parameters as there are numbers, and tell the shapes of its arrays."""
+def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
+    """Build the network of a description, and tell the shapes of its arrays: nothing is allocated for them."""
     try:
-        network, limited = Network.from_config(config), _Limited(numbers)
-        for layer, shape in zip(network.layers, network.shapes, strict=False):
-            # What learns has a number for each channel at the least, and not all of them are drawn.
-            if shape[-1] > numbers and any(layer.init(limited, (1,) * len(shape))):
-                raise MemoryError(f"a layer that learns from samples of {shape}, but the file has {numbers} numbers")
-        return network, network.expected_arrays(limited)
+        network = Network.from_config(config)
+        expected = {
+            f"layers.{i}.{name}": variable.shape
+            for i, pair in enumerate(zip(network.parameters, network.statistics, strict=True))
+            for declared in pair
+            for name, variable in declared.items()
+        }
+        return network, expected
     # What may be wrong with a description is told by many exceptions.
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         what = error.args[0] if error.args else type(error).__name__

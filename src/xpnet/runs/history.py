@@ -9,10 +9,10 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
-from xpnet.checks import require_path
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 
 @dataclass(frozen=True)
@@ -111,11 +111,20 @@ class History(Sequence[Record]):
         """Whether all numbers are the same."""
         return isinstance(other, History) and self._records == other._records
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Say how many epochs there are."""
-        return f"History({count_of_epochs(len(self))})"
+        """Say how many epochs there are, and how the last one ended."""
+        if not self:
+            return "History(0 epochs)"
+        last = [f"{name} {value:.4g}" for name in METRICS if (value := getattr(self[-1], name)) is not None]
+        return f"History({count_of_epochs(len(self))}, the last: {', '.join(last)})"
+
+    def _repr_html_(self) -> str:
+        """Show a table in a notebook."""
+        from xpnet.plots import display
+
+        return display.history_html(self)
 
     @property
     def seconds(self) -> float:
