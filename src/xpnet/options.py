@@ -12,7 +12,7 @@ from typing import Any
 
 import click
 
-from xpnet.backends import BACKENDS, DTYPES
+from xpnet.backends import BACKENDS, DTYPES, backend_names
 from xpnet.data.datasets import NAMES
 from xpnet.recipes import RECIPES
 from xpnet.training.distributed import NAMES as DISTRIBUTED
@@ -128,8 +128,8 @@ dtype_option: Option = click.option("--dtype", shell_complete=choices(lambda: DT
 backend_options: Option = options(
     click.option(
         "--backend",
-        shell_complete=choices(lambda: BACKENDS),
-        help=f"{', '.join(BACKENDS)}, or one's device, as cupy:1 or torch:cuda.",
+        shell_complete=choices(backend_names),
+        help=f"{', '.join(BACKENDS)}, one that a package adds, or one's device, as cupy:1.",
     ),
     dtype_option,
 )
@@ -142,7 +142,8 @@ training_options: Option = options(
     click.option("--train-samples", type=int, help="Take only the first so many training images."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
+    click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy."),
+    click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores."),
 )
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
 own_option: Option = click.option(

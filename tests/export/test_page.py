@@ -219,7 +219,8 @@ const drop = async (name) => {
   return document.querySelector(".answer").textContent;
 };
 (async () => {
-  const heard = [await drop("notes.txt"), await drop("model.safetensors"), document.querySelector(".about").textContent];
+  const heard = [await drop("notes.txt"), await drop("model.safetensors")];
+  heard.push(document.querySelector(".about").textContent);
   document.body.insertAdjacentHTML("beforeend", `<pre id="heard">${JSON.stringify(heard)}</pre>`);
 })();
 </script>"""
