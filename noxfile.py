@@ -122,7 +122,9 @@ def thorough(session: nox.Session) -> None:
     """Run the tests that take minutes and rarely find anything: long trainings on MNIST, many kills."""
     install(session, ".", *group("test"), *group("reference"), *group("onnx"), *([] if WINDOWS else group("mpi")))
     where = session.posargs or ["tests"]
-    session.run("pytest", "-m", "thorough", "--backends=numpy", *SPREAD, *where, env=ENVIRONMENT)
+    # Tests of one group share what they train, so they stay in one process.
+    how = ("-m", "thorough", "--backends=numpy", f"--numprocesses={PROCESSES}", "--dist=loadgroup")
+    session.run("pytest", *how, *where, env=ENVIRONMENT)
 
 
 @nox.session(default=False, python="3.11")
