@@ -113,9 +113,14 @@ class Step:
         """How the parameters lie in one array: in messages, and on launch-bound devices in all that a step does."""
         return Packing(self.network.parameters, self.backend.xp, packed=self.backend.launch_bound)
 
+    @functools.cached_property
+    def contexts(self) -> tuple[Context, Context]:
+        """What layers may ask about a pass, in evaluation and in training."""
+        return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
+
     def context(self, training: bool) -> Context:
         """Return what layers may ask about a pass."""
-        return context(self.backend, training=training, all_reduce=self.all_reduce if training else None)
+        return self.contexts[training]
 
     def start(self, params: list[Arrays], state: list[Arrays], moments: Moments | None = None) -> Progress:
         """Return the progress at the start of an epoch; of the first, where there are no moments yet."""

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import contextvars
 import dataclasses
+import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
@@ -87,6 +88,18 @@ class Meeting:
         return self.total
 
 
+class _AskedError(Exception):
+    """A layer has asked for the arrays of the other shards."""
+
+
+def _ask(array: Array) -> Array:
+    raise _AskedError
+
+
+Look = Callable[[int, Callable[[Array], Array]], Any]
+"""Takes a shard's number and what sums an array over all shards."""
+
+
 class Workers:
     """Computes the gradients of a batch shard by shard.
 
@@ -100,6 +113,7 @@ class Workers:
 
     def __init__(self, shards: int, count: int) -> None:
         self.shards, self.count, self.turns = shards, count, threading.Semaphore(count)
+        self.meets = False
         self.pool = ThreadPoolExecutor(shards, thread_name_prefix="xpnet-shard")  # starts a thread when it needs one
 
     def gradients(
@@ -108,21 +122,38 @@ class Workers:
         """Do what `xpnet.training.step.gradients` does, on shards of the batch."""
         n = batch["index"].shape[0]
         cuts = [n * i // self.shards for i in range(self.shards + 1)]
-        meeting = Meeting(self.shards, self.turns, step.all_reduce)
 
-        def look(shard: int) -> tuple[Sums, list[Arrays]]:
+        def look(shard: int, all_reduce: Callable[[Array], Array]) -> tuple[Sums, list[Arrays]]:
             rows = slice(cuts[shard], cuts[shard + 1])
             part = {k: v[rows, ...] if k == "index" or k.startswith("noise.") else v for k, v in batch.items()}
-            ours = dataclasses.replace(step, all_reduce=lambda array: meeting.add(shard, array))
+            return gradients(dataclasses.replace(step, all_reduce=all_reduce), params, state, part, samples)
+
+        found = self._one_by_one(look) or self._together(look, step.all_reduce)
+        return add_up([sums for sums, _ in found]), found[0][1]
+
+    def _one_by_one(self, look: Look) -> list[Any]:
+        """Look at the shards without threads, where one computes at a time anyway and no layer asks for the others."""
+        if self.count > 1 or self.meets:
+            return []
+        try:
+            return [look(shard, _ask) for shard in range(self.shards)]
+        except _AskedError:
+            self.meets = True
+            return []
+
+    def _together(self, look: Look, all_reduce: Callable[[Array], Array] | None) -> list[Any]:
+        """Look at the shards in as many threads, which meet where a layer asks for the others."""
+        meeting = Meeting(self.shards, self.turns, all_reduce)
+
+        def take_part(shard: int) -> Any:
             with self.turns:
                 try:
-                    return gradients(ours, params, state, part, samples)
+                    return look(shard, functools.partial(meeting.add, shard))
                 except BaseException:
                     meeting.barrier.abort()
                     raise
 
-        found = self._together(look, range(self.shards))
-        return add_up([sums for sums, _ in found]), found[0][1]
+        return self._submit(take_part, range(self.shards))
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
         """Call a function of each item, as many at once as there are workers, and return the results in order."""
@@ -133,9 +164,9 @@ class Workers:
             with self.turns:
                 return function(item)
 
-        return self._together(take_turn, items)
+        return self._submit(take_turn, items)
 
-    def _together(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+    def _submit(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
         # NumPy's error state belongs to a context, and a thread begins with an empty one.
         return results_of([self.pool.submit(contextvars.copy_context().run, function, item) for item in items])
 
