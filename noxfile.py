@@ -122,7 +122,9 @@ def thorough(session: nox.Session) -> None:
     """Run the tests that take minutes and rarely find anything: long trainings on MNIST, many kills."""
     install(session, ".", *group("test"), *group("reference"), *group("onnx"), *([] if WINDOWS else group("mpi")))
     where = session.posargs or ["tests"]
-    session.run("pytest", "-m", "thorough", "--backends=numpy", *SPREAD, *where, env=ENVIRONMENT)
+    # Tests of one group share what they train, so they stay in one process.
+    how = ("-m", "thorough", "--backends=numpy", f"--numprocesses={PROCESSES}", "--dist=loadgroup")
+    session.run("pytest", *how, *where, env=ENVIRONMENT)
 
 
 @nox.session(default=False, python="3.11")
@@ -205,6 +207,16 @@ def docs(session: nox.Session) -> None:
     how = ("-W", "--keep-going", "--jobs", "auto", "-b", "html")
     session.run("sphinx-build", *how, "docs", target, *session.posargs, env=ENVIRONMENT)
     session.run("python", "docs/check.py", target)
+
+
+@nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Write every page as a notebook out of the installed package, and run each of them from top to bottom."""
+    install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
+    folder = Path(session.create_tmp())
+    session.run("xpnet", "notebooks", str(folder))
+    found = sorted(str(path) for path in folder.rglob("*.ipynb") if not session.posargs or path.stem in session.posargs)
+    session.run("jupyter", "execute", "--timeout=300", *found, env=ENVIRONMENT | {"XPNET_OFFLINE": "1"})
 
 
 @nox.session(default=False)

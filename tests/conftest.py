@@ -1,6 +1,7 @@
 """The backend matrix, and where MNIST is."""
 
 import dataclasses
+import functools
 import os
 import signal
 from pathlib import Path
@@ -91,6 +92,12 @@ def mnist():
     if not (folder / "train-images-idx3-ubyte.gz").is_file():
         pytest.skip("MNIST is not here: name its folder in XPNET_DATA_DIR, or put it in ../shared/data/mnist")
     return xpnet.load_dataset("mnist", data_dir=folder)
+
+
+@pytest.fixture(scope="session")
+def run_on_mnist(mnist):
+    """Return a function that trains a recipe on MNIST with its own settings, once a session."""
+    return functools.cache(lambda recipe: xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False))
 
 
 @pytest.fixture(autouse=True)

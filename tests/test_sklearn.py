@@ -20,6 +20,7 @@ from xpnet.sklearn import Classifier
 
 
 @parametrize_with_checks([Classifier(epochs=20)])
+@pytest.mark.slow
 def test_it_keeps_to_the_rules_of_scikit_learn(estimator, check):
     check(estimator)
 
@@ -38,6 +39,7 @@ def test_a_grid_search_over_a_pipeline_finds_a_good_one(iris):
     assert set(search.predict(iris[0])) == {"setosa", "versicolor", "virginica"}
 
 
+@pytest.mark.slow
 def test_folds_can_be_trained_in_several_processes(iris):
     model = make_pipeline(StandardScaler(), Classifier((20,), epochs=5))
     scores = [cross_val_score(model, *iris, cv=3, n_jobs=jobs) for jobs in (1, 2)]

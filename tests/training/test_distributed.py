@@ -394,7 +394,7 @@ ALLOWED = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-SECONDS = 100
+SECONDS = 600
 
 
 def needs_mpi(test):
@@ -504,6 +504,7 @@ def quiet(tmp_path_factory):
 
 @needs_mpi
 @pytest.mark.parametrize("victim", [0, 2])
+@pytest.mark.thorough
 def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tmp_path, quiet, victim):
     killed = tmp_path
     process = subprocess.Popen(
@@ -518,10 +519,10 @@ def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tm
     os.kill(int((killed / f"pid-{victim}").read_text()), signal.SIGKILL)
     begin = time.monotonic()
     try:
-        assert process.wait(20) != 0
+        assert process.wait(SECONDS) != 0
     finally:
         process.kill()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     assert not (killed / "end-0.npz").exists(), "the run was over before the rank was killed"
 
     result = task("long", 3, killed, LONG | {"resume": True})
@@ -547,7 +548,7 @@ def test_a_rank_that_raises_ends_the_job(tmp_path, where, words):
     result = task("fail", 3, tmp_path, where)
     assert result.returncode != 0
     assert words in result.stderr
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 300
 
 
 @needs_mpi
@@ -603,7 +604,7 @@ def test_after_ctrl_c_the_run_can_be_resumed(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     try:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode != 0
