@@ -112,7 +112,7 @@ def tests(session: nox.Session, backend: str) -> None:
 @nox.session(default=False)
 def quick(session: nox.Session) -> None:
     """Run the fast tests on NumPy and array-api-strict, in about a minute."""
-    install(session, "-e", ".", *group("test"))
+    install(session, "-e", ".", *group("test"), *group("reference"))
     where = session.posargs or ["tests"]
     session.run("pytest", *FAST, "--backends=numpy,array_api_strict", *SPREAD, *where, env=ENVIRONMENT)
 
@@ -122,7 +122,9 @@ def thorough(session: nox.Session) -> None:
     """Run the tests that take minutes and rarely find anything: long trainings on MNIST, many kills."""
     install(session, ".", *group("test"), *group("reference"), *group("onnx"), *([] if WINDOWS else group("mpi")))
     where = session.posargs or ["tests"]
-    session.run("pytest", "-m", "thorough", "--backends=numpy", *SPREAD, *where, env=ENVIRONMENT)
+    # Tests of one group share what they train, so they stay in one process.
+    how = ("-m", "thorough", "--backends=numpy", f"--numprocesses={PROCESSES}", "--dist=loadgroup")
+    session.run("pytest", *how, *where, env=ENVIRONMENT)
 
 
 @nox.session(default=False, python="3.11")
@@ -191,7 +193,16 @@ def examples(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site, executing its notebooks; warnings are errors."""
     # The pages show what each library says.
-    install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
+    install(
+        session,
+        ".",
+        *group("docs"),
+        *group("reference"),
+        *group("onnx"),
+        *group("keras"),
+        *BACKENDS["torch"],
+        *BACKENDS["jax"],
+    )
     target = "docs/_build/html"
     how = ("-W", "--keep-going", "--jobs", "auto", "-b", "html")
     session.run("sphinx-build", *how, "docs", target, *session.posargs, env=ENVIRONMENT)
@@ -208,7 +219,7 @@ def tensorflow(session: nox.Session) -> None:
 @nox.session(default=False)
 def package(session: nox.Session) -> None:
     """Build what is published, check it, and run the fast tests from the unpacked source archive."""
-    install(session, *group("package"), *group("test"))
+    install(session, *group("package"), *group("test"), *group("reference"))
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")
     (wheel,), (archive,) = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
@@ -227,7 +238,7 @@ def package(session: nox.Session) -> None:
 @nox.session(default=False)
 def links(session: nox.Session) -> None:
     """Follow the site's links to other sites; needs the internet."""
-    install(session, ".", *group("docs"))
+    install(session, ".", *group("docs"), *group("reference"))
     session.run("sphinx-build", "-b", "linkcheck", "-D", "nb_execution_mode=off", "docs", "docs/_build/links")
 
 

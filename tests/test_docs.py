@@ -140,11 +140,13 @@ def test_the_tutorials_own_loop_learns_the_same_on_any_library(backend):
     assert sum(names["answers"] != tutorials_own_loop("numpy")["answers"]) <= 2
 
 
-def test_the_tutorials_figures_of_mnist_are_what_comes_out(mnist):
+@pytest.mark.thorough
+@pytest.mark.xdist_group("mnist")
+def test_the_tutorials_figures_of_mnist_are_what_comes_out(run_on_mnist):
     table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", (DOCS / "tutorial.md").read_text(), re.M)
     assert [row[0] for row in table] == ["tutorial", "corrected"]
     for recipe, *told in table:
-        last = xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False).history[-1]
+        last = run_on_mnist(recipe).history[-1]
         measured = [last.test_accuracy, last.test_loss, last.train_accuracy]
         assert [f"{value:.4f}" for value in measured] == told
 

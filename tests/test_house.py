@@ -18,7 +18,7 @@ SRC = Path(xpnet.__file__).parent
 # From the top down: a room imports from those after it, and from its own.
 FLOORS = [
     ["cli"],
-    ["options"],
+    ["options", "sklearn"],
     ["survey"],
     ["training"],
     ["recipes", "runs"],

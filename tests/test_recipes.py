@@ -47,21 +47,26 @@ def test_tutorial_gives_the_notebooks_numbers(digits, seed, hidden, rate, sample
     np.testing.assert_allclose(ours, expected, rtol=1e-9)
 
 
-def test_tutorial_on_mnist_ends_where_the_notebook_does(mnist):
+@pytest.mark.thorough
+@pytest.mark.xdist_group("mnist")
+def test_tutorial_on_mnist_ends_where_the_notebook_does(run_on_mnist):
     """The published output: training error 0.365 and accuracy 0.867, test error 0.407 and accuracy 0.7954."""
-    run = xpnet.train("tutorial", dataset=mnist, progress=False)
+    run = run_on_mnist("tutorial")
     last = run.history[-1]
     assert (last.epoch, round(last.train_accuracy * 1000), round(last.test_accuracy * 10_000)) == (99, 867, 7954)
     assert (f"{last.train_loss:.5f}"[:5], f"{last.test_loss:.5f}"[:5]) == ("0.365", "0.407")
     assert run.evaluation.accuracy == last.test_accuracy
 
 
-def test_corrected_on_mnist_is_five_points_better(mnist):
-    run = xpnet.train("corrected", dataset=mnist, progress=False)
+@pytest.mark.thorough
+@pytest.mark.xdist_group("mnist")
+def test_corrected_on_mnist_is_five_points_better(run_on_mnist):
+    run = run_on_mnist("corrected")
     assert run.history[-1].test_accuracy > 0.7954 + 0.05
 
 
 @pytest.mark.parametrize("recipe", RECIPES)
+@pytest.mark.slow
 def test_backends_agree(backend, few, recipe):
     """Three epochs in float64, all randomness from the host."""
     settings = {"dataset": few, "epochs": 3, "dtype": "float64", "seed": 5, "progress": False}
@@ -95,6 +100,7 @@ def test_a_device_without_float64_trains_in_float32(digits):
     ("recipe", "floor"),
     [("tutorial", 0.88), ("corrected", 0.925), ("mlp", 0.93), ("deep", 0.95), ("cnn", 0.97), ("best", 0.975)],
 )
+@pytest.mark.slow
 def test_digits_are_learnt(digits, recipe, floor):
     run = xpnet.train(recipe, dataset=digits, progress=False)
     assert run.evaluation.accuracy > floor

@@ -1,7 +1,7 @@
 """Apple's MLX as a backend of xpnet.
 
-MLX has most functions of the Array API standard, but some lack an argument, and it computes nothing until somebody
-asks for a value. This class makes up for both.
+MLX has most functions of the Array API standard, but some lack an argument, and it
+computes nothing until somebody asks for a value. This class makes up for both.
 """
 
 import importlib
@@ -11,8 +11,14 @@ import numpy as np
 
 from xpnet.backends import Backend, BackendError
 
-LACKING = {"arange": "device", "asarray": "device", "full_like": "device", "zeros_like": "device", "astype": "copy"}
-"""Functions without an argument that the standard gives them."""
+LACKING = {
+    "arange": "device",
+    "asarray": "device",
+    "full_like": "device",
+    "zeros_like": "device",
+    "astype": "copy",
+}
+"""Functions that lack an argument of the standard's."""
 
 
 class MlxBackend(Backend):
@@ -29,7 +35,9 @@ class MlxBackend(Backend):
         if device not in ("", "cpu", "gpu"):
             raise BackendError("there are mlx:cpu, mlx:gpu")
         xp = types.ModuleType("mlx")
-        xp.__dict__.update(vars(mx) | {name: _without(key, getattr(mx, name)) for name, key in LACKING.items()})
+        xp.__dict__.update(vars(mx))
+        for name, argument in LACKING.items():
+            setattr(xp, name, _without(argument, getattr(mx, name)))
         chosen = mx.Device(getattr(mx, device)) if device else mx.default_device()
         return cls(f"mlx:{device}" if device else "mlx", xp, chosen)
 
@@ -39,7 +47,7 @@ class MlxBackend(Backend):
         return cls.open()
 
     def asarray(self, host, dtype=None):
-        """Copy a host array, in its own dtype: MLX's ``asarray`` would make float32 of float64."""
+        """Copy a host array in its own dtype: MLX's ``asarray`` turns float64 into float32."""
         host = np.array(host, dtype=dtype)
         return self.xp.array(host, dtype=getattr(self.xp, host.dtype.name))
 
@@ -48,7 +56,7 @@ class MlxBackend(Backend):
         return self.xp.stream(self.device)
 
     def scan(self, step, carry, xs):
-        """Compute each step before the next one, or the whole epoch would be kept as one expression."""
+        """Compute each step before the next, or the epoch would become one expression."""
 
         def computed(carry, slices):
             result = step(carry, slices)
@@ -58,5 +66,9 @@ class MlxBackend(Backend):
         return super().scan(computed, carry, xs)
 
 
-def _without(key, function):
-    return lambda *args, **options: function(*args, **{name: options[name] for name in options if name != key})
+def _without(argument, function):
+    def tolerant(*args, **options):
+        options.pop(argument, None)
+        return function(*args, **options)
+
+    return tolerant

@@ -17,7 +17,7 @@ from typing import Any
 import click
 
 from xpnet._version import __version__
-from xpnet.backends import BACKENDS, list_backends
+from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.files import check_writable_directory, new_directory
@@ -104,7 +104,8 @@ def train_command(
 ) -> None:
     """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
 
-    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS and XPNET_OFFLINE stand in for options.
+    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
+    for options.
     """
     ranks = get_ranks(settings.pop("distributed"))
     settings |= own
@@ -275,7 +276,7 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
 @click.option(
     "--backends",
     "specs",
-    shell_complete=choices(lambda: BACKENDS),
+    shell_complete=choices(backend_names),
     help="With commas between them; by default all that are usable.",
 )
 @dtype_option
@@ -303,7 +304,8 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @click.option("--recipes", shell_complete=choices(lambda: RECIPES), help="With commas between them; by default all.")
 @click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set.")
+@click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy.")
+@click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:

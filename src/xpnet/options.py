@@ -12,15 +12,16 @@ from typing import Any
 
 import click
 
-from xpnet.backends import BACKENDS, DTYPES
+from xpnet.backends import BACKENDS, DTYPES, backend_names
 from xpnet.data.datasets import NAMES
 from xpnet.recipes import RECIPES
 from xpnet.training.distributed import NAMES as DISTRIBUTED
 
 Command = Callable[..., Any]
+Option = Callable[[Command], Command]
 
 
-def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
+def options(*decorators: Option) -> Option:
     """Apply several options at once."""
 
     def apply(command: Command) -> Command:
@@ -95,14 +96,14 @@ def read_sizes(ctx: click.Context, param: click.Parameter, value: str | None) ->
         raise click.BadParameter(f"{value!r}: must be integers with commas between them, such as 100,50") from None
 
 
-recipe_option = click.option(
+recipe_option: Option = click.option(
     "--recipe",
     default="mlp",
     show_default=True,
     shell_complete=choices(lambda: RECIPES),
     help=f"{', '.join(RECIPES)}: see `xpnet recipes`.",
 )
-import_option = click.option(
+import_option: Option = click.option(
     "--import",
     "modules",
     metavar="MODULE",
@@ -112,10 +113,10 @@ import_option = click.option(
     callback=import_modules,
     help="Import a module of yours first, for its layers and recipes.",
 )
-data_dir_option = click.option(
+data_dir_option: Option = click.option(
     "--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."
 )
-data_options = options(
+data_options: Option = options(
     click.option(
         "--dataset",
         shell_complete=choices(lambda: NAMES),
@@ -123,16 +124,16 @@ data_options = options(
     ),
     data_dir_option,
 )
-dtype_option = click.option("--dtype", shell_complete=choices(lambda: DTYPES), help=f"{' or '.join(DTYPES)}.")
-backend_options = options(
+dtype_option: Option = click.option("--dtype", shell_complete=choices(lambda: DTYPES), help=f"{' or '.join(DTYPES)}.")
+backend_options: Option = options(
     click.option(
         "--backend",
-        shell_complete=choices(lambda: BACKENDS),
-        help=f"{', '.join(BACKENDS)}, or one's device, as cupy:1 or torch:cuda.",
+        shell_complete=choices(backend_names),
+        help=f"{', '.join(BACKENDS)}, one that a package adds, or one's device, as cupy:1.",
     ),
     dtype_option,
 )
-training_options = options(
+training_options: Option = options(
     click.option("--seed", type=int, help="Decides all randomness."),
     click.option("--epochs", type=int, help="How often to go through the training images."),
     click.option("--batch-size", type=int, help="Images a step."),
@@ -141,13 +142,14 @@ training_options = options(
     click.option("--train-samples", type=int, help="Take only the first so many training images."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
+    click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy."),
+    click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores."),
 )
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
-own_option = click.option(
+json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+own_option: Option = click.option(
     "--set", "own", metavar="NAME=VALUE", multiple=True, callback=read_settings, help="A setting of your own recipe."
 )
-distributed_option = click.option(
+distributed_option: Option = click.option(
     "--distributed",
     shell_complete=choices(lambda: DISTRIBUTED),
     help=f"{' or '.join(DISTRIBUTED)}: train on all processes that mpiexec has started.",

@@ -208,7 +208,7 @@ class TutorialDropout(CoinDropout):
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Drop, but do not scale."""
-        return (dy if cache is None else ctx.xp.astype(cache, dy.dtype) * dy), {}
+        return (dy if cache is None else ctx.xp.astype(cache, dy.dtype, copy=False) * dy), {}
 
 
 @recipe(seed=1, dtype="float64", train_samples=1000)

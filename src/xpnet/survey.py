@@ -179,8 +179,8 @@ def ladder(
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """Write what `compare` returned as a table."""
-    head = ("backend", "device", "accuracy", "largest difference", "other predictions", "seconds")
+    """Write what `compare` returned as a table, narrow enough for a terminal."""
+    head = ("backend", "device", "accuracy", "curves differ", "other answers", "seconds")
     body = [
         (
             row["backend"],
@@ -197,8 +197,8 @@ def comparison_table(rows: Sequence[Row]) -> str:
 
 
 def ladder_table(rows: Sequence[Row]) -> str:
-    """Write what `ladder` returned as a table."""
-    head = ("recipe", "parameters", "epochs", "seconds", "validation", "test", "what it is")
+    """Write what `ladder` returned as a table, narrow enough for a terminal."""
+    head = ("recipe", "parameters", "epochs", "seconds", "validation", "test")
     body = [
         (
             row["recipe"],
@@ -207,7 +207,6 @@ def ladder_table(rows: Sequence[Row]) -> str:
             f"{row['seconds']:.1f}",
             "" if row["val_accuracy"] is None else f"{row['val_accuracy']:.4f}",
             f"{row['test_accuracy']:.4f}",
-            row["what"],
         )
         for row in rows
     ]

@@ -117,6 +117,7 @@ def test_what_is_no_name_is_refused():
         get_backend(3)
 
 
+@pytest.mark.slow
 def test_a_missing_library_is_refused_with_what_installs_it(monkeypatch, digits):
     monkeypatch.setitem(sys.modules, "torch", None)
     real = importlib.util.find_spec

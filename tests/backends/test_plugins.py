@@ -13,7 +13,7 @@ import pytest
 
 import xpnet
 from xpnet import BackendError, get_backend, list_backends
-from xpnet.backends import backend_of, local_spec
+from xpnet.backends import BACKENDS, backend_names, backend_of, local_spec
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 
@@ -118,6 +118,7 @@ def test_a_plugin_is_found_by_name(tiny, monkeypatch):
     info = {info.name: info for info in list_backends()}["tiny"]
     assert (info.version, info.devices, info.reason) == ("0.1", ("tiny:0", "tiny:1"), None)
     assert local_spec("tiny", 3) == "tiny:1"
+    assert backend_names() == [*BACKENDS, "tiny"]
     monkeypatch.setenv("XPNET_BACKEND", "tiny")
     assert get_backend().spec == "tiny"
     with pytest.raises(BackendError, match=r"^backend='tiny:7': there are tiny:0, tiny:1; 'xpnet backends' lists"):

@@ -1,5 +1,8 @@
 """The network: shapes, parameters in one vector, gradients of the whole, predictions."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -234,6 +237,17 @@ def test_weights_of_another_size_are_refused():
         states = state[:-1] if words == "state" else state
         with pytest.raises(ShapeError, match=rf"^{words} of shapes .*: the layers of this network declare"):
             TrainedNetwork(DENSE, wrong, states, xpnet.get_backend("numpy"))
+
+
+@pytest.mark.parametrize("network", [DENSE, IMAGES], ids=["dense", "images"])
+def test_a_trained_network_can_be_copied_and_pickled(backend, network):
+    before = trained(network, backend)
+    images = np.random.default_rng(1).normal(size=(3, *network.input_shape))
+    for after in (copy.deepcopy(before), pickle.loads(pickle.dumps(before))):
+        assert isinstance(after, TrainedNetwork)
+        assert after.layers == before.layers
+        assert after.backend.spec == before.backend.spec
+        np.testing.assert_array_equal(after.logits(images), before.logits(images))
 
 
 def test_a_network_without_weights_says_so():

@@ -260,6 +260,7 @@ def test_every_truncation_is_found(small):
         assert_refused(small, data[:length])
 
 
+@pytest.mark.slow
 def test_every_flipped_bit_is_found(small):
     data = small.read_bytes()
     for position in range(8 * len(data)):
@@ -548,7 +549,7 @@ def start(script, *arguments):
 
 @posix
 def test_a_full_disk_is_named_and_the_checkpoints_before_are_whole(run):
-    out, _ = start(FULL_DISK, run.path).communicate(timeout=60)
+    out, _ = start(FULL_DISK, run.path).communicate(timeout=600)
     assert "cannot write" in out
     assert f"{path_of(run.path, 3)}: File too large" in out
     assert names(run.checkpoints) == ["epoch-00001.safetensors", "epoch-00002.safetensors"]
@@ -664,7 +665,7 @@ def assert_busy(folder):
 def test_a_second_process_is_refused_until_the_first_is_done(tmp_path, holder):
     for _ in range(3):
         assert_busy(tmp_path)
-    holder.communicate("", timeout=60)
+    holder.communicate("", timeout=600)
     assert holder.returncode == 0
     assert names(tmp_path) == []
     with RunDirectory(tmp_path).lock():
@@ -673,7 +674,7 @@ def test_a_second_process_is_refused_until_the_first_is_done(tmp_path, holder):
 
 def test_a_killed_process_holds_no_lock(tmp_path, holder):
     holder.kill()
-    holder.wait(timeout=60)
+    holder.wait(timeout=600)
     with RunDirectory(tmp_path).lock():
         assert_busy(tmp_path)
     assert names(tmp_path) == []
@@ -976,7 +977,7 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_is_damaged(tmp_path):
             last = found.epoch
         writers.begin(last + 3)
         assert writers.end() == ([last + 1, last + 2], 0)
-        process.communicate(timeout=60)
+        process.communicate(timeout=600)
     assert last >= 22
     assert names(tmp_path) == ["checkpoints"]
     assert names(run.checkpoints) == [path_of(tmp_path, epoch).name for epoch in (last + 1, last + 2)]
@@ -1019,7 +1020,7 @@ def test_a_write_that_dies_at_any_of_its_steps_leaves_a_whole_checkpoint(run):
     (run.path / "checkpoints").rename(run.path / "kept")
     base.mkdir()
     (run.path / "kept").rename(base / "checkpoints")
-    out, _ = start(textwrap.dedent(WRITERS) + textwrap.dedent(DYING_STEP_BY_STEP), base, 40).communicate(timeout=60)
+    out, _ = start(textwrap.dedent(WRITERS) + textwrap.dedent(DYING_STEP_BY_STEP), base, 40).communicate(timeout=600)
     ends = [int(line.split()[1]) for line in out.splitlines() if line.startswith("status")]
     alive = ends.index(0)  # the first that had fewer steps to go
     assert [os.WEXITSTATUS(end) for end in ends] == [9] * alive + [0] * (40 - alive)

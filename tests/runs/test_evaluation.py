@@ -21,6 +21,7 @@ pairs = st.integers(2, 5).flatmap(
 
 @settings(deadline=None)
 @given(pairs)
+@pytest.mark.slow
 def test_numbers_are_those_of_scikit_learn(drawn):
     metrics = pytest.importorskip("sklearn.metrics")
     classes, rows = drawn

@@ -116,6 +116,7 @@ def test_an_initializer_of_ones_own_may_draw_as_it_likes(tmp_path, digits):
     np.testing.assert_array_equal(again.logits(digits.test_images), run.network.logits(digits.test_images))
 
 
+@pytest.mark.slow
 def test_a_run_is_not_saved_over_the_checkpoints_of_another(tmp_path, digits):
     settings = {"data": digits.first(30), "epochs": 1, "progress": False}
     xpnet.fit(Network([Dense(10)], (64,)), output_dir=tmp_path, **settings)
@@ -236,6 +237,7 @@ def test_a_configuration_of_another_network_is_refused_by_name(folder, change, w
     assert_refused(folder, f"not of the network in {MODEL}", words)
 
 
+@pytest.mark.slow
 def test_the_weights_of_another_recipe_are_refused_by_name(folder, tmp_path, digits):
     other = xpnet.train("corrected", dataset=digits, train_samples=20, epochs=1, progress=False)
     other.save(tmp_path / "other")
@@ -387,6 +389,7 @@ def contents(folder):
     return whole | {MODEL: {name: array.tolist() for name, array in load_arrays(folder / MODEL)[0].items()}}
 
 
+@pytest.mark.slow
 def test_a_failing_save_leaves_every_file_whole(folder, digits, monkeypatch):
     """Whatever call fails: each file is the old one or the new one."""
     run = xpnet.fit(Network([Dense(10, init_weight=HeUniform())], (64,)), digits.first(30), epochs=1, progress=False)

@@ -256,14 +256,20 @@ def test_a_rank_that_is_about_to_do_something_else_is_named(pretended):
 
 
 def test_processors_are_shared_out_among_the_ranks_of_a_machine(pretended, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in distributed.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(distributed, "_processors", lambda: set(range(8)))
-    assert on_ranks(3, lambda ranks: ranks.threads(None)) == [2, 2, 2]
-    assert on_ranks(9, lambda ranks: ranks.threads(None)) == [1] * 9
-    assert on_ranks(3, lambda ranks: ranks.threads(5)) == [5, 5, 5]
+    monkeypatch.setattr(distributed, "processors", lambda: 8)
+    numpy, strict = xpnet.get_backend("numpy"), xpnet.get_backend("array_api_strict")
+    for size, share in ((3, 2), (9, 1)):
+        assert on_ranks(size, lambda ranks: ranks.processors()) == [share] * size
+        assert on_ranks(size, lambda ranks: ranks.threads(None, strict)) == [share] * size
+        assert on_ranks(size, lambda ranks: ranks.threads(None, numpy)) == [1] * size
+    assert on_ranks(3, lambda ranks: ranks.threads(5, numpy)) == [5, 5, 5]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert on_ranks(2, lambda ranks: ranks.threads(None)) == [None, None]
-    assert Ranks().threads(None) is None
+    assert on_ranks(2, lambda ranks: ranks.threads(None, numpy)) == [None, None]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert (Ranks().threads(None, numpy), Ranks().threads(None, strict), Ranks().processors()) == (1, None, 8)
     monkeypatch.undo()
     assert distributed._processors()
 
@@ -388,7 +394,7 @@ ALLOWED = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-SECONDS = 100
+SECONDS = 600
 
 
 def needs_mpi(test):
@@ -460,6 +466,20 @@ def test_any_number_of_ranks_gives_the_curves_of_one(tmp_path, singles, size):
 
 
 @needs_mpi
+def test_ranks_may_have_workers(tmp_path):
+    """In batches of 512 each rank cuts its half into three shards, and batch normalization looks at all six."""
+    settings = {"recipe": "best", "epochs": 2, "batch_size": 512, "dtype": "float64"}
+    works = {"two": settings | {"workers": 2}, "three": settings | {"workers": 3}}
+    result = task("curves", 2, tmp_path, works)
+    assert result.returncode == 0, result.stderr
+    one = xpnet.train(**settings, workers=2, dataset="digits", progress=False)
+    assert one.config["workers"] == 2
+    rows = json.loads((tmp_path / "two-0.json").read_text())
+    np.testing.assert_allclose(columns(rows), columns(one.history.to_dicts()), rtol=1e-9)
+    assert_identical([tmp_path / f"{name}-{rank}.npz" for name in works for rank in range(2)])
+
+
+@needs_mpi
 def test_every_backend_joins_in(backend, tmp_path):
     settings = {"recipe": "mlp", "epochs": 1, "train_samples": 31, "batch_size": 7, "dtype": "float64"}
     result = task("curves", 2, tmp_path, {"run": settings | {"backend": backend.spec}})
@@ -484,6 +504,7 @@ def quiet(tmp_path_factory):
 
 @needs_mpi
 @pytest.mark.parametrize("victim", [0, 2])
+@pytest.mark.thorough
 def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tmp_path, quiet, victim):
     killed = tmp_path
     process = subprocess.Popen(
@@ -498,10 +519,10 @@ def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tm
     os.kill(int((killed / f"pid-{victim}").read_text()), signal.SIGKILL)
     begin = time.monotonic()
     try:
-        assert process.wait(20) != 0
+        assert process.wait(SECONDS) != 0
     finally:
         process.kill()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     assert not (killed / "end-0.npz").exists(), "the run was over before the rank was killed"
 
     result = task("long", 3, killed, LONG | {"resume": True})
@@ -527,7 +548,7 @@ def test_a_rank_that_raises_ends_the_job(tmp_path, where, words):
     result = task("fail", 3, tmp_path, where)
     assert result.returncode != 0
     assert words in result.stderr
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 300
 
 
 @needs_mpi
@@ -583,7 +604,7 @@ def test_after_ctrl_c_the_run_can_be_resumed(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     try:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode != 0

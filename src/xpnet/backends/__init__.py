@@ -22,7 +22,6 @@ from .base import (
     BackendError,
     BackendInfo,
     Buffer,
-    GenericBackend,
     Namespace,
     Step,
     check_dtype,
@@ -30,10 +29,12 @@ from .base import (
 )
 from .cupy import CupyBackend
 from .dpnp import DpnpBackend
+from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .registry import (
     BACKENDS,
+    backend_names,
     backend_of,
     get_backend,
     list_backends,
@@ -60,6 +61,7 @@ __all__ = [
     "Step",
     "StrictBackend",
     "TorchBackend",
+    "backend_names",
     "backend_of",
     "check_dtype",
     "check_library",

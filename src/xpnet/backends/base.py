@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -115,6 +114,10 @@ class Backend:
 
     product_limit: ClassVar[int | None] = None
     """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
+
+    threads_compute: ClassVar[bool] = False
+    """Whether Python threads of one process compute side by side: the library lets go of Python's lock, runs each call
+    at once, and has no better use for the processors."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
@@ -281,31 +284,6 @@ class Backend:
 
     def synchronize(self) -> None:
         """Wait until the device has done all that it was asked for: clocks are read after this."""
-
-
-class GenericBackend(Backend):
-    """Any other Array API library, given as its namespace module."""
-
-    @classmethod
-    def of(cls, array: Array) -> Backend:
-        """Return the backend of an array whose library has no backend of its own."""
-        xp, device = array_api_compat.array_namespace(array), None
-        with contextlib.suppress(AttributeError):  # nearly an array of the standard
-            device = array_api_compat.device(array)
-        return cls(xp.__name__, xp, device)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the module's name."""
-        if self.spec not in sys.modules:
-            raise TypeError(f"backend={self.spec!r}: cannot be pickled, since no module can be imported by this name")
-        from .registry import reopen_module
-
-        return reopen_module, (self.spec,)
-
-    @property
-    def version(self) -> str:
-        """The version that the module says it has."""
-        return str(getattr(self.xp, "__version__", "unknown"))
 
 
 def _by_dlpack(array: Array) -> NDArray[Any]:

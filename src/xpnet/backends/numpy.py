@@ -23,6 +23,8 @@ class NumpyBackend(Backend):
     # multiplications it works on them where they lie, which is up to twice as fast.
     product_limit: ClassVar[int | None] = 10**6
 
+    threads_compute: ClassVar[bool] = True
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open it on its one device."""

@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 
-from .base import Backend, BackendError, BackendInfo, GenericBackend, brief, installed_version
+from .base import Backend, BackendError, BackendInfo, brief, installed_version
 from .cupy import CupyBackend
 from .dpnp import DpnpBackend
+from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .requirements import check_library
@@ -34,6 +35,17 @@ BACKENDS: dict[str, type[Backend]] = {
     cls.library: cls for cls in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, DpnpBackend, StrictBackend)
 }
 """The backends that xpnet brings along. No other package can replace one of these."""
+
+
+def backend_names() -> list[str]:
+    """Return the names of all backends, those that other packages add included, whether they can be used or not.
+
+    Examples
+    --------
+    >>> backend_names()[:2]
+    ['numpy', 'cupy']
+    """
+    return [*BACKENDS, *_plugins()]
 
 
 def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
@@ -70,8 +82,8 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
             f"backend={spec!r}: must be a name such as 'numpy' or an Array API module, not {type(spec).__name__}"
         )
     name, _, device = spec.partition(":")
-    if name not in BACKENDS and name not in (added := _plugins()):
-        raise BackendError(f"{argument}={spec!r}: unknown; there are {', '.join([*BACKENDS, *added])}")
+    if name not in BACKENDS and name not in (names := backend_names()):
+        raise BackendError(f"{argument}={spec!r}: unknown; there are {', '.join(names)}")
     try:
         return _open(_find(name), device)
     except BackendError as error:
@@ -92,7 +104,7 @@ def list_backends() -> list[BackendInfo]:
     >>> known["numpy"].usable, known["numpy"].devices
     (True, ('numpy',))
     """
-    return [_info(name) for name in (*BACKENDS, *_plugins())]
+    return [_info(name) for name in backend_names()]
 
 
 def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str | ModuleType | Backend | None:

@@ -357,7 +357,7 @@ def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
 # The configuration of a run ---------------------------------------------------------------------------------------
 
 
-FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions"}
+FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads"}
 """What a resumed run may change: to train for longer, and to go on elsewhere."""
 
 

@@ -9,7 +9,7 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, overload
+from typing import Any, ClassVar, overload
 
 from xpnet.files import write_atomically
 from xpnet.parts import require_path
@@ -111,7 +111,7 @@ class History(Sequence[Record]):
         """Whether all numbers are the same."""
         return isinstance(other, History) and self._records == other._records
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
         """Say how many epochs there are, and how the last one ended."""

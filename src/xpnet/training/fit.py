@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -14,7 +15,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
-from xpnet.host import check_threads, kept_memory, thread_limit
+from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer
@@ -74,6 +75,7 @@ def fit(
     backend: str | ModuleType | Backend | None = None,
     dtype: str = "float32",
     threads: int | None = None,
+    workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
@@ -113,7 +115,12 @@ def fit(
     dtype : {"float32", "float64"}
         Of parameters and arithmetic.
     threads : int, optional
-        For the linear algebra; by default ``XPNET_THREADS``, else as the libraries are set.
+        For the linear algebra; by default ``XPNET_THREADS``, else one on NumPy, and elsewhere as the library is set. A
+        user's own ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS`` stands.
+    workers : int, optional
+        How many threads of this process work on the parts of a batch side by side, on NumPy, where the network is large
+        enough to gain; by default ``XPNET_WORKERS``, else as many as this process may use processors. The result is
+        the same to the last bit for any number.
     output_dir : path-like, optional
         Where to write checkpoints after each epoch, and the results at the end. Nothing is written without it.
     resume : bool
@@ -166,18 +173,20 @@ def fit(
     streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
     network = _fitted(network, data, check_dtype(dtype))
     step = Step(network, plan.loss, plan.optimizer, opened, dtype, ranks.all_reduce(opened))
-    check_surroundings(threads, output_dir, resume)
+    check_surroundings(threads, output_dir, resume, workers)
     callbacks = check_callbacks(callbacks)
+    threads = ranks.threads(threads, opened)
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
-        stack.enter_context(thread_limit(ranks.threads(threads)))
+        stack.enter_context(thread_limit(threads))
         stack.enter_context(kept_memory())
         stack.enter_context(opened.session(dtype))
         # Before the folder: where the parts do not fit together, none is made.
-        loop = Loop(step, plan, streams, data, ranks)
+        loop = Loop(step, plan, streams, data, ranks, check_workers(workers) or ranks.processors())
+        stack.callback(loop.workers.close)
         if directory is not None:
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
-        config = describe_run(loop, data, recipe)
+        config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
         ranks.compare(config, lambda: streams.weights(network))
         snapshot = _first_snapshot(loop, directory, resume, config)
         wanted = progress if ranks.first else False
@@ -225,7 +234,9 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     }
 
 
-def check_surroundings(threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool) -> None:
+def check_surroundings(
+    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, workers: int | None = None
+) -> None:
     """Check those arguments of `fit` that have nothing to do with the network and the data.
 
     Raises
@@ -234,6 +245,7 @@ def check_surroundings(threads: int | None, output_dir: str | os.PathLike[str] |
         Naming the argument and its value.
     """
     check_threads(threads)
+    check_workers(workers)
     if output_dir is not None:
         require_path("output_dir", output_dir)
     if resume and output_dir is None:
@@ -308,7 +320,14 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
         raise ValueError(
             f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
-    compare_configs(checkpoint.meta.get("config", {}), config, FREE_TO_CHANGE)
+    saved = checkpoint.meta.get("config", {})
+    compare_configs(saved, config, FREE_TO_CHANGE)
+    if saved.get("threads") != config["threads"]:
+        warnings.warn(
+            f"resume: the linear algebra took threads={saved.get('threads')} and takes {config['threads']} now: the "
+            "last bits may differ from those of a run that was never interrupted",
+            stacklevel=2,
+        )
     done = checkpoint.epoch + 1
     if done > config["epochs"]:
         raise ResumeError(f"epochs={config['epochs']}: the run in {str(directory.path)!r} has done {done} already")

@@ -6,6 +6,7 @@ the steps need, lets the backend run them, and reads the sums back: once an epoc
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -28,6 +29,7 @@ from xpnet.training.distributed import Ranks
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
+from xpnet.training.workers import Workers, count_shards
 from xpnet.typing import Array, HostArrays, Shape
 
 
@@ -67,10 +69,24 @@ class Loop:
     data : Dataset
     ranks : Ranks, optional
         The processes that train together; by default this one is alone.
+    workers : int
+        How many threads of this process compute at once, as far as batches are cut into shards.
     """
 
-    def __init__(self, step: Step, plan: Plan, streams: Streams, data: Dataset, ranks: Ranks | None = None) -> None:
-        self.step, self.plan, self.streams, self.ranks = step, plan, streams, ranks or Ranks()
+    def __init__(
+        self,
+        step: Step,
+        plan: Plan,
+        streams: Streams,
+        data: Dataset,
+        ranks: Ranks | None = None,
+        workers: int = 1,
+    ) -> None:
+        self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
+        self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
+        self.workers = Workers(self.shards, min(workers, self.shards))
+        self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
+        step = self.step
         self.backend = step.backend
         self.stopping = EarlyStopping(plan.patience, plan.monitor)
         self.train_index, val_index = train_validation_split(
@@ -159,14 +175,16 @@ class Loop:
 
     def _sums(self, progress: Progress, parts: Sequence[Array], samples: Samples) -> tuple[float, float, int]:
         """Sum loss and right answers over samples, and count them: ``parts`` are indices, shape (batches, n)."""
-        loss = correct = 0.0
-        count = 0
-        for index in parts:
-            totals = self.evaluate(progress.params, progress.state, index, samples)
-            loss += float(self.backend.to_numpy(totals[0]))
-            correct += float(self.backend.to_numpy(totals[1]))
-            count += index.shape[0] * index.shape[1]
-        return loss, correct, count
+        if self.shards > 1:  # each batch by itself, so that the sum is the same for any number of workers
+            parts = [part[i : i + 1, ...] for part in parts for i in range(part.shape[0])]
+
+        def evaluate(index: Array) -> tuple[float, float]:
+            loss, correct = self.evaluate(progress.params, progress.state, index, samples)
+            return float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(correct))
+
+        found = self.workers.map(evaluate, parts)
+        count = sum(index.shape[0] * index.shape[1] for index in parts)
+        return sum(loss for loss, _ in found), sum(correct for _, correct in found), count
 
     def epoch_parts(self, epoch: int) -> list[dict[str, NDArray[Any]]]:
         """Draw an epoch's randomness and cut it, with the optimizer's numbers, into batches."""

@@ -21,7 +21,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from xpnet.nn.layers import Dense
+from xpnet.nn.layers import Dense, Dropout
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import SGD
 from xpnet.training.step import Batch, Progress, Samples, Step, count_correct, take_batch
@@ -89,6 +89,9 @@ class BlockStep:
             z += first["bias"]
         # Each image is a batch of one: the axis is given to all of them at once.
         singles = {name: array[:, None, ...] for name, array in block.items() if name.startswith("noise.")}
+        for i, layer in enumerate(self.tail.layers, start=1):
+            if isinstance(layer, Dropout):  # Cast for all images at once.
+                singles[f"noise.{i}"] = xp.astype(singles[f"noise.{i}"], step.float_dtype)
         singles |= {
             "k": xp.arange(x.shape[0], device=step.backend.device)[:, None],
             "rate": block["rate"],

@@ -91,6 +91,8 @@ class Step:
     dtype : str
     all_reduce : callable, optional
         Sums an array over the ranks of a distributed run.
+    look : callable, optional
+        What takes the place of `gradients`, with the same arguments and results: see `xpnet.training.workers`.
     """
 
     network: Network
@@ -99,6 +101,7 @@ class Step:
     backend: Backend
     dtype: str
     all_reduce: Callable[[Array], Array] | None = None
+    look: Callable[..., tuple[Sums, list[Arrays]]] | None = None
 
     @property
     def float_dtype(self) -> Any:
@@ -110,9 +113,14 @@ class Step:
         """How the parameters lie in one array: in messages, and on launch-bound devices in all that a step does."""
         return Packing(self.network.parameters, self.backend.xp, packed=self.backend.launch_bound)
 
+    @functools.cached_property
+    def contexts(self) -> tuple[Context, Context]:
+        """What layers may ask about a pass, in evaluation and in training."""
+        return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
+
     def context(self, training: bool) -> Context:
         """Return what layers may ask about a pass."""
-        return context(self.backend, training=training, all_reduce=self.all_reduce if training else None)
+        return self.contexts[training]
 
     def start(self, params: list[Arrays], state: list[Arrays], moments: Moments | None = None) -> Progress:
         """Return the progress at the start of an epoch; of the first, where there are no moments yet."""
@@ -137,7 +145,8 @@ class Step:
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
         """Take one step: look at a batch, add up over the ranks, update."""
         packing = self.packing
-        sums, state = gradients(self, packing.unpack(progress.params), progress.state, batch, samples)
+        look = self.look or gradients
+        sums, state = look(self, packing.unpack(progress.params), progress.state, batch, samples)
         sums = reduce_sums(sums, self)
         sums = sums._replace(gradient=packing.pack(sums.gradient))
         params, moments = update(self, progress.params, progress.moments, sums, batch)

@@ -33,6 +33,7 @@ def train(
     validation_fraction: float | None = None,
     patience: int | None = None,
     threads: int | None = None,
+    workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
     progress: bool | None = None,
@@ -63,7 +64,7 @@ def train(
     validation_fraction : float, optional
     patience : int, optional
         All of these: what the recipe says, when ``None``. One that a recipe does not use is an error.
-    threads : int, optional
+    threads, workers : int, optional
         See `xpnet.fit`, as for all that follow.
     output_dir : path-like, optional
     resume : bool
@@ -100,7 +101,7 @@ def train(
         "validation_fraction": validation_fraction,
         "patience": patience,
     }
-    surroundings: dict[str, Any] = {"threads": threads, "output_dir": output_dir, "resume": resume}
+    surroundings: dict[str, Any] = {"threads": threads, "workers": workers, "output_dir": output_dir, "resume": resume}
     # All that can be refused without the data is refused before it is looked for: that may be a download.
     found, chosen = check_arguments(
         recipe, settings | surroundings | {"train_samples": train_samples, "dtype": dtype, "seed": seed}
@@ -125,7 +126,7 @@ def train(
     )
 
 
-SURROUNDINGS = ("train_samples", "dtype", "seed", "threads", "output_dir", "resume")
+SURROUNDINGS = ("train_samples", "dtype", "seed", "threads", "workers", "output_dir", "resume")
 """The arguments of `train` that are no recipe's own, and that can be checked without the data and the backend."""
 
 
@@ -160,5 +161,5 @@ def check_arguments(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict
         check_seed(given["seed"])
     if given.get("train_samples") is not None:
         require_size("train_samples", given["train_samples"])
-    check_surroundings(given.get("threads"), given.get("output_dir"), given.get("resume", False))
+    check_surroundings(given.get("threads"), given.get("output_dir"), given.get("resume", False), given.get("workers"))
     return found, chosen
