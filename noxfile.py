@@ -210,6 +210,16 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Write every page as a notebook out of the installed package, and run each of them from top to bottom."""
+    install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
+    folder = Path(session.create_tmp())
+    session.run("xpnet", "notebooks", str(folder))
+    found = sorted(str(path) for path in folder.rglob("*.ipynb") if not session.posargs or path.stem in session.posargs)
+    session.run("jupyter", "execute", "--timeout=300", *found, env=ENVIRONMENT | {"XPNET_OFFLINE": "1"})
+
+
+@nox.session(default=False)
 def tensorflow(session: nox.Session) -> None:
     """Run an exported Keras model on TensorFlow, whose packages are large."""
     install(session, ".", *group("test"), *group("keras"), "tensorflow-cpu")

@@ -359,6 +359,50 @@ def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
     click.echo(f"written: {path}")
 
 
+@cli.command("notebooks", short_help="Write the pages of the course as notebooks.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def notebooks_command(folder: Path, as_json: bool) -> None:
+    """Write every page of the documentation that has code into FOLDER, as a Jupyter notebook.
+
+    No connection is needed. Notebooks of the same names are replaced.
+    """
+    from xpnet.course import write_notebooks
+
+    written = write_notebooks(folder)
+    if as_json:
+        print_json({"folder": str(folder), "notebooks": [str(path) for path in written]})
+        return
+    click.echo(f"written: {len(written)} notebooks in {folder}")
+
+
+@cli.command("exercises", short_help="Write the exercises, or check them.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Run the files in FOLDER and say which of them are right.")
+@json_option
+def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
+    """Write a Python file for each exercise into FOLDER, or check what has become of them.
+
+    A file that is there already is left alone. With --check the exit code is 1 while one of them is not right.
+    """
+    from xpnet.course.exercises import check_exercises, report, write_exercises
+
+    if not check:
+        written = write_exercises(folder)
+        if as_json:
+            print_json({"folder": str(folder), "written": [str(path) for path in written]})
+            return
+        click.echo(f"written: {len(written)} exercises in {folder}")
+        return
+    results = check_exercises(folder)
+    if as_json:
+        print_json({"folder": str(folder), "results": [result._asdict() for result in results]})
+    else:
+        click.echo(report(results))
+    if not all(result.right for result in results):
+        sys.exit(1)
+
+
 def _run_survey(
     run: Command,
     table: Command,
