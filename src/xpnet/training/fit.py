@@ -37,6 +37,7 @@ from xpnet.runs.run import HISTORY, MODEL, Run, save_config
 from xpnet.training import report
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
+from xpnet.training.pace import Pace
 from xpnet.training.step import Step
 
 Callback = Callable[..., object]
@@ -95,7 +96,7 @@ def fit(
     workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
     distributed: str | Ranks | None = None,
     recipe: str = "custom",
@@ -145,8 +146,9 @@ def fit(
         Where to write checkpoints after each epoch, and the results at the end. Nothing is written without it.
     resume : bool
         Go on from the last checkpoint in ``output_dir``, to the result of a run that was never interrupted.
-    progress : bool
-        Show what goes on, if standard error is a terminal.
+    progress : bool, optional
+        Show what goes on: by default in a notebook and on a terminal. True also writes a line an epoch to a log, where
+        standard error is neither; False shows nothing.
     callbacks : sequence of callable
         Each is called after every epoch, on every rank if there are several: with its `Record`, and, where it takes two
         arguments, with the network as it is then, a `TrainedNetwork` on the same device. One that raises
@@ -209,7 +211,10 @@ def fit(
         config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
         ranks.compare(config, lambda: loop.initial()[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
-        reporter = stack.enter_context(report.Reporter(progress and ranks.first, config, network.size, epochs))
+        wanted = progress if ranks.first else False
+        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
+        reporter.start(snapshot.history)
+        loop.pace = Pace(opened, reporter.moved) if reporter.watches else None
         snapshot, stopped = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
         if stopped and not loop.finished(snapshot):
             raise KeyboardInterrupt

@@ -26,6 +26,7 @@ from xpnet.runs.history import History, Record
 from xpnet.training import per_sample
 from xpnet.training.batches import evaluation_parts, move_batches, move_samples, split_batches
 from xpnet.training.distributed import Ranks
+from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
 from xpnet.training.workers import Workers, count_shards
@@ -104,6 +105,7 @@ class Loop:
         }
         self.in_blocks = per_sample.works_in_blocks(step, plan.batch_size)
         runner = per_sample.BlockStep.of(step) if self.in_blocks else step
+        self.pace: Pace | None = None
         self.run_epoch = self.backend.compile(runner.run_epoch, donate=(0,))
         self.evaluate = self.backend.compile(step.evaluate)
 
@@ -163,7 +165,8 @@ class Loop:
     def train(self, before: Progress, epoch: int) -> Progress:
         """Run the steps of an epoch."""
         progress = self.step.start(before.params, before.state, before.moments)
-        for part in self.epoch_parts(epoch):
+        parts = self.epoch_parts(epoch)
+        for part in parts if self.pace is None else self.pace.pieces(parts):
             progress = self.run_epoch(progress, move_batches(self.step, part), self.train_samples)
         return progress
 
