@@ -36,7 +36,7 @@ def train(
     workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
     distributed: str | Ranks | None = None,
     **settings: Any,
@@ -68,7 +68,7 @@ def train(
         See `xpnet.fit`, as for all that follow.
     output_dir : path-like, optional
     resume : bool
-    progress : bool
+    progress : bool, optional
     callbacks : sequence of callable
     distributed : {"mpi", "mpi:device"}, optional
     **settings
