@@ -60,6 +60,7 @@ html_theme_options = {
 # Pages without others below them have no use for the navigation at their left; their code has.
 ALONE = """
 index quickstart tutorial one-page does-not-learn generalization ladder portable performance changelog upstream glossary
+draw
 """
 html_sidebars = {name: [] for name in ALONE.split()}
 html_static_path = ["_static"]

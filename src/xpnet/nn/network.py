@@ -26,6 +26,10 @@ class NoWeightsError(AttributeError, ValueError):
     """A network that only describes was asked to predict."""
 
 
+NEED_WEIGHTS = ("logits", "predict", "predict_proba", "named_arrays", "to_onnx", "to_torch", "to_keras")
+"""The methods of a trained network that users ask a description for by mistake."""
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A neural network: layers in a row.
@@ -80,7 +84,7 @@ class Network:
 
     def __getattr__(self, name: str) -> Any:
         """Tell somebody who asks a description to predict where the weights are."""
-        if name in ("logits", "predict", "predict_proba", "named_arrays"):
+        if name in NEED_WEIGHTS:
             raise NoWeightsError(
                 "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
             )

@@ -125,10 +125,15 @@ class Loop:
         """Steps an epoch."""
         return math.ceil(len(self.train_index) / self.plan.batch_size)
 
+    def initial(self) -> tuple[list[HostArrays], list[HostArrays]]:
+        """Return what training starts from, on the host: the weights of the plan's network if it has some."""
+        if isinstance(self.plan.network, TrainedNetwork):
+            return self.plan.network.host_arrays()
+        return self.streams.weights(self.step.network), self.step.network.init_state()
+
     def start(self) -> Snapshot:
-        """Draw the initial weights."""
-        params = to_device(self.streams.weights(self.step.network), self.backend, self.step.dtype)
-        state = to_device(self.step.network.init_state(), self.backend, self.step.dtype)
+        """Begin with the initial weights."""
+        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in self.initial())
         progress = self.step.start(params, state)
         return Snapshot(0, progress, Best(), self.copy(progress), History())
 
@@ -217,6 +222,11 @@ class Loop:
     def finished(self, snapshot: Snapshot) -> bool:
         """Whether all epochs are done, or patience has run out."""
         return snapshot.epoch >= self.plan.epochs or self.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
+
+    def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
+        """Return the network as it is after an epoch, its arrays copied on the device."""
+        now = self.copy(snapshot.progress)
+        return TrainedNetwork.on_device(self.step.network, now.params, now.state, self.backend, self.step.dtype)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the network with its weights: the best ones if training was to stop on them, else the last."""
