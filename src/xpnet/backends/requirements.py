@@ -1,4 +1,4 @@
-"""What xpnet needs of an array library that it does not know, and how it finds out.
+"""The parts of the standard that xpnet needs, and a check that a library it does not know has them.
 
 A library may follow an older revision of the Array API standard, or only a part of it. Without these checks a missing
 function would show up as an `AttributeError` in the middle of an epoch.

@@ -15,7 +15,7 @@ from .base import Array, Backend, BackendError, Buffer, brief
 
 
 class TorchBackend(Backend):
-    """PyTorch, on the CPU, a CUDA GPU, or whatever device it knows."""
+    """PyTorch, on the CPU, a GPU, or any other device it knows."""
 
     library: ClassVar[str] = "torch"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
@@ -29,7 +29,7 @@ class TorchBackend(Backend):
             raise BackendError("torch finds no Apple GPU that it can use by MPS")
         try:
             chosen = torch.device(device or "cpu")
-            # The driver's complaint, if there is one, comes with the first array; some devices only pretend.
+            # The driver complains, if it does, at the first array; some devices only pretend to hold one.
             array = torch.zeros(1, device=chosen)
             array.cpu()
         except Exception as error:  # each device has its own
