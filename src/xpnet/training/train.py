@@ -36,7 +36,7 @@ def train(
     workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
     distributed: str | Ranks | None = None,
     **settings: Any,
@@ -80,8 +80,8 @@ def train(
         Where to write checkpoints after each epoch, and the run at the end. Nothing is written without it.
     resume : bool
         Go on with the run in ``output_dir`` from its last checkpoint.
-    progress : bool
-        Show what goes on, if standard error is a terminal.
+    progress : bool, optional
+        Whether to show what goes on: see `xpnet.fit`.
     callbacks : sequence of callable
         Each is called with the `xpnet.Record` of every epoch.
     distributed : {"mpi", "mpi:device"}, optional
