@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
 from typing import Any
@@ -15,7 +16,7 @@ from xpnet.backends import Backend, backend_of, check_dtype, get_backend
 from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
-from xpnet.typing import Array, Arrays, HostArrays
+from xpnet.typing import Array, Arrays, HostArrays, Shape
 
 EVALUATION_BATCH = 500
 """Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
@@ -253,6 +254,26 @@ class TrainedNetwork(Network):
                 # Inside the network images are (height, channels, width, n).
                 outputs.append(np.transpose(output, (3, 0, 2, 1)) if output.ndim == 4 else output)
         return outputs
+
+    # For other programs -------------------------------------------------------------------------------------------
+
+    def to_onnx(self, path: str | os.PathLike[str], *, sample_shape: Shape | None = None) -> None:
+        """Write an ONNX model; see `xpnet.export.to_onnx`."""
+        from xpnet.export import to_onnx
+
+        to_onnx(self, path, sample_shape=sample_shape)
+
+    def to_torch(self) -> Any:
+        """Return a ``torch.nn.Sequential``; see `xpnet.export.to_torch`."""
+        from xpnet.export import to_torch
+
+        return to_torch(self)
+
+    def to_keras(self) -> Any:
+        """Return a ``keras.Model``; see `xpnet.export.to_keras`."""
+        from xpnet.export import to_keras
+
+        return to_keras(self)
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
