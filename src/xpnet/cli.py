@@ -97,7 +97,7 @@ def _defaults(settings: dict[str, Any]) -> str:
 @own_option
 @distributed_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
-@click.option("--progress/--no-progress", default=True, help="Show what goes on, on a terminal.")
+@click.option("--progress/--no-progress", default=None, help="Show what goes on: by default on a terminal only.")
 @json_option
 def train_command(
     as_json: bool, output_dir: Path | None, dataset: str | None, own: dict[str, Any], **settings: Any

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, backend_of
+from xpnet.backends import Backend, backend_of, check_dtype, get_backend
 from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
-from xpnet.typing import Array, Arrays, HostArrays
+from xpnet.typing import Array, Arrays, HostArrays, Shape
 
 EVALUATION_BATCH = 500
 """Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
@@ -76,6 +78,37 @@ class TrainedNetwork(Network):
             moved = {"params": to_device(params, backend, dtype), "state": to_device(state, backend, dtype)}
         for name, value in {**moved, "backend": backend, "dtype": dtype}.items():
             object.__setattr__(self, name, value)
+
+    @classmethod
+    def on_device(
+        cls, network: Network, params: list[Arrays], state: list[Arrays], backend: Backend, dtype: str
+    ) -> TrainedNetwork:
+        """Give a network arrays that are on the backend already, as they are."""
+        trained = cls.__new__(cls)
+        Network.__init__(trained, network.layers, network.input_shape, network.pixel_max)
+        for name, value in {"params": params, "state": state, "backend": backend, "dtype": dtype}.items():
+            object.__setattr__(trained, name, value)
+        return trained
+
+    def to(self, backend: str | ModuleType | Backend, dtype: str | None = None) -> TrainedNetwork:
+        """Return this network on another backend.
+
+        Parameters
+        ----------
+        backend : str, module or Backend
+            See `xpnet.get_backend`.
+        dtype : {"float32", "float64"}, optional
+            By default the dtype that it has.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+        >>> run.network.to("numpy", dtype="float64").logits(run.data.test_images[:3]).dtype.name
+        'float64'
+        """
+        chosen = self.dtype if dtype is None else check_dtype(dtype)
+        return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen)
 
     def __getstate__(self) -> dict[str, Any]:
         """Go through host arrays, so that a copy or a pickle holds nothing of the library's."""
@@ -221,6 +254,26 @@ class TrainedNetwork(Network):
                 # Inside the network images are (height, channels, width, n).
                 outputs.append(np.transpose(output, (3, 0, 2, 1)) if output.ndim == 4 else output)
         return outputs
+
+    # For other programs -------------------------------------------------------------------------------------------
+
+    def to_onnx(self, path: str | os.PathLike[str], *, sample_shape: Shape | None = None) -> None:
+        """Write an ONNX model; see `xpnet.export.to_onnx`."""
+        from xpnet.export import to_onnx
+
+        to_onnx(self, path, sample_shape=sample_shape)
+
+    def to_torch(self) -> Any:
+        """Return a ``torch.nn.Sequential``; see `xpnet.export.to_torch`."""
+        from xpnet.export import to_torch
+
+        return to_torch(self)
+
+    def to_keras(self) -> Any:
+        """Return a ``keras.Model``; see `xpnet.export.to_keras`."""
+        from xpnet.export import to_keras
+
+        return to_keras(self)
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:

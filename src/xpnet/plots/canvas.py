@@ -189,6 +189,11 @@ def render(figure: Figure, kind: str) -> bytes:
     return text.replace("<svg ", '<svg role="img" ', 1).encode()
 
 
+def image_tag(png: str, words: str, width: int) -> str:
+    """Return the HTML of a PNG in base 64, with its description."""
+    return f'<img src="data:image/png;base64,{png}" alt="{html.escape(words)}" width="{width}" style="max-width:100%">'
+
+
 def alt_text(figure: Figure) -> str:
     """Return a figure's description in words, for those who cannot see it.
 

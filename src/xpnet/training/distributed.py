@@ -200,11 +200,7 @@ class MPIRanks(Ranks):
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """See that all ranks are about to do the same as the first: see `Ranks.compare`."""
-        digest = hashlib.sha256()
-        for layer in weights():
-            for array in layer.values():
-                digest.update(array.tobytes())
-        ours = {**config, "initial_weights": digest.hexdigest()}
+        ours = {**config, "initial_weights": digest_of(weights())}
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"
@@ -216,6 +212,15 @@ class MPIRanks(Ranks):
                 f"distributed: the ranks are not about to do the same: {'; '.join(differences)}. "
                 "Start all of them with the same settings, data and versions."
             )
+
+
+def digest_of(layers: Sequence[HostArrays]) -> str:
+    """Return a hash of the arrays of all layers."""
+    digest = hashlib.sha256()
+    for layer in layers:
+        for array in layer.values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def get_ranks(distributed: str | Ranks | None) -> Ranks:
