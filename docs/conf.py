@@ -57,12 +57,7 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_toc_level": 2,
 }
-# Pages without others below them have no use for the navigation at their left; their code has.
-ALONE = """
-index quickstart tutorial one-page does-not-learn generalization ladder portable performance changelog upstream glossary
-draw
-"""
-html_sidebars = {name: [] for name in ALONE.split()}
+html_sidebars = {"index": [], "draw": []}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_favicon = "_static/favicon.svg"
