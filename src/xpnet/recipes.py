@@ -204,7 +204,8 @@ class TutorialReLU(ReLU):
 
 @dataclass(frozen=True)
 class TutorialDropout(CoinDropout):
-    """Dropout with the tutorial's second slip: units that are kept count double in the forward pass, but not in the backward pass."""
+    """Dropout with the tutorial's second slip: the forward pass doubles the units that are kept, the backward
+    pass does not."""
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Drop, but do not scale."""
