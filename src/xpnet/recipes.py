@@ -205,7 +205,8 @@ class TutorialReLU(ReLU):
 @dataclass(frozen=True)
 class TutorialDropout(CoinDropout):
     """Dropout with the tutorial's second slip: the forward pass doubles the units that are kept, the backward
-    pass does not."""
+    pass does not.
+    """
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Drop, but do not scale."""
