@@ -29,7 +29,7 @@ DIGITS, FILTERS, SAMPLES = 3, 16, 1000
 
 
 class Frame(NamedTuple):
-    """What a film keeps of an epoch, on the host."""
+    """One epoch of a film, on the host."""
 
     epoch: int
     weights: NDArray[Any]
