@@ -33,7 +33,7 @@ SWITCH = "XPNET_CUDA_GRAPHS"
 """The environment variable that turns graphs off if it is 0."""
 
 Steps = tuple[Any, Array | None]
-"""What a scan returns: the last carry, and the outputs."""
+"""The result of a scan: the last carry, and the outputs."""
 
 
 class Recorder(Protocol):

@@ -320,7 +320,7 @@ class GELU(Layer):
     >>> from xpnet import Context, GELU
     >>> x = np.asarray([[-3.0, 0.0, 3.0]])
     >>> y, cache = GELU().forward({}, x, Context(np))
-    >>> y.round(3).tolist(), cache is x  # It keeps its input for the way back.
+    >>> y.round(3).tolist(), cache is x  # It keeps its input for the backward pass.
     ([[-0.004, 0.0, 2.996]], True)
     """
 

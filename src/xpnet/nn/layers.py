@@ -47,7 +47,7 @@ class ShapeError(ValueError):
 
 
 class Context(NamedTuple):
-    """What a layer may ask about the pass that it takes part in.
+    """Everything that a layer may ask about the pass that it takes part in.
 
     Attributes
     ----------

@@ -184,7 +184,7 @@ class Loss(Part):
         Raises
         ------
         ValueError
-            If a label is no class.
+            If a label is not one of the classes.
         """
         # A negative index would count from the end.
         if np.any((labels < 0) | (labels >= classes)):

@@ -117,12 +117,12 @@ class Network:
 
     @functools.cached_property
     def parameters(self) -> tuple[dict[str, Variable], ...]:
-        """What each layer declares to learn."""
+        """The arrays that each layer declares to learn."""
         return tuple(layer.parameters(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @functools.cached_property
     def statistics(self) -> tuple[dict[str, Variable], ...]:
-        """What each layer declares to update without a gradient."""
+        """The arrays that each layer declares to update without a gradient."""
         return tuple(layer.statistics(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @functools.cached_property

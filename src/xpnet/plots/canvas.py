@@ -1,4 +1,4 @@
-"""What all pictures share: colours, sizes, empty figures and sheets, and the way into a file."""
+"""The parts that all pictures share: colours, sizes, empty figures and sheets, and the way into a file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What objects show of themselves in a notebook: HTML from tables and pictures.
+"""Objects show themselves in a notebook: HTML from tables and pictures.
 
 The classes delegate to a function here from their ``_repr_html_``. Nothing is styled but widths and alignment, so that
 it fits a light and a dark notebook.

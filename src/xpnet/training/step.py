@@ -70,7 +70,7 @@ class Progress(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What `gradients` returns: sums over a batch, and the number of its samples."""
+    """Sums over a batch, and the number of its samples: the result of `gradients`."""
 
     gradient: list[Arrays]
     loss: Array
@@ -80,7 +80,7 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What stays the same from step to step.
+    """Everything that stays the same from step to step.
 
     Attributes
     ----------
@@ -126,7 +126,7 @@ class Step:
 
     @functools.cached_property
     def contexts(self) -> tuple[Context, Context]:
-        """What layers may ask about a pass, in evaluation and in training."""
+        """The contexts of an evaluation pass and of a training pass."""
         return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
 
     def context(self, training: bool) -> Context:
