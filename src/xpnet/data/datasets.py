@@ -128,7 +128,7 @@ class Dataset:
         Raises
         ------
         TypeError, ValueError
-            If it is no integer, or there are not as many.
+            If it is not an integer, or larger than the number of samples.
         """
         if train_samples is None:
             return self
@@ -263,7 +263,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """See that the four files of MNIST are there and good, and download those that are not.
+    """Check that the four files of MNIST are there and good, and download those that are not.
 
     A file whose hash is wrong is set aside under a name that ends in ``.bad`` and fetched once more.
 

@@ -183,7 +183,7 @@ class TrainedNetwork(Network):
 
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
-        """What `logits` does on the device, compiled where the library can."""
+        """Return the function that computes `logits` on the device, compiled where the library can."""
         xp, dtype = self.backend.xp, getattr(self.backend.xp, self.dtype)
         ctx = context(self.backend)
 

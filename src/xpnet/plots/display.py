@@ -1,4 +1,4 @@
-"""What objects show of themselves in a notebook: HTML from tables and pictures.
+"""Objects show themselves in a notebook: HTML from tables and pictures.
 
 The classes delegate to a function here from their ``_repr_html_``. Nothing is styled but widths and alignment, so that
 it fits a light and a dark notebook.
@@ -44,8 +44,7 @@ COLUMNS = {
 def picture(figure: Figure) -> str:
     """Return a figure as an image with its description."""
     png = base64.b64encode(canvas.render(figure, "png")).decode()
-    width, words = round(100 * figure.get_figwidth()), html.escape(canvas.alt_text(figure))
-    return f'<img src="data:image/png;base64,{png}" alt="{words}" width="{width}" style="max-width:100%">'
+    return canvas.image_tag(png, canvas.alt_text(figure), round(100 * figure.get_figwidth()))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None, caption: str = "") -> str:
@@ -114,7 +113,7 @@ def run_html(run: Run) -> str:
 
 def network_html(network: Network) -> str:
     """Show the diagram and the summary; of layers that cannot be drawn, the summary alone."""
-    summary = f"<pre>{html.escape(network.summary())}</pre>"
+    summary = f'<pre style="font-family:monospace">{html.escape(network.summary())}</pre>'
     try:
         return picture(plots.network_diagram(network)) + summary
     except ValueError:
@@ -155,7 +154,7 @@ def progress_html(header: str, history: History, done: float, epochs: int, elaps
     times = f"{clock(elapsed)} so far" + ("" if left is None or done >= epochs else f", {clock(left)} left")
     bar = f'<progress value="{done:.3f}" max="{epochs}" style="width:16em"></progress>'
     now = f"{len(history)} of {epochs} epochs, {times}"
-    shown = [f"<pre>{html.escape(header)}</pre>", f"<p>{bar} {now}</p>"]
+    shown = [f"<p>{html.escape(header).replace(chr(10), '<br>')}</p>", f"<p>{bar} {now}</p>"]
     if len(history):
         names, last = measured_columns(history), list(history)[-LAST:]
         rows = [[number(name, getattr(record, name)) for name in names] for record in last]

@@ -1,4 +1,4 @@
-"""What a network gets right and wrong: the confusion matrix and what follows from it, on the host."""
+"""Right and wrong answers of a network: the confusion matrix and the figures that follow from it, on the host."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What training returns, and how it is kept in a folder."""
+"""The result of training, and the folder that holds it."""
 
 from __future__ import annotations
 

@@ -38,7 +38,7 @@ T = TypeVar("T")
 NAMES = ("mpi", "mpi:device")
 
 MAY_DIFFER = {"backend", "device", "workers", "threads"}
-"""What need not be the same on all ranks: each may have a GPU of its own. The library's version must be."""
+"""Settings that may differ between ranks: each may have a GPU of its own. The library's version must be."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Where a user may have told the libraries how many threads to take."""
@@ -117,7 +117,7 @@ class Ranks:
         return function()
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-        """See that all ranks are about to do the same.
+        """Check that all ranks are about to do the same.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class MPIRanks(Ranks):
         return _from_first_of(self.machine, function)
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-        """See that all ranks are about to do the same as the first: see `Ranks.compare`."""
+        """Check that all ranks are about to do the same as the first: see `Ranks.compare`."""
         ours = {**config, "initial_weights": digest_of(weights())}
         theirs = self.comm.bcast(ours)
         found = [

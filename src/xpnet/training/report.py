@@ -1,4 +1,4 @@
-"""What a user sees and does while a network trains: the header, the lines, the bar, and Ctrl-C."""
+"""Progress, as a user sees it while a network trains: the header, the lines, the bar, and Ctrl-C."""
 
 from __future__ import annotations
 
