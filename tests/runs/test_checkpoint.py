@@ -361,7 +361,7 @@ def test_a_description_that_is_no_table_is_refused_even_with_the_right_checksum(
         (b"\x02\0\0\0\0\0\0", ": it ends before its header does$"),
         (b"\xff" * 16, ": it ends before its header does$"),
         (as_safetensors(b"{}"), ": it has no checksum, so xpnet did not write it$"),
-        (as_safetensors(b"[" * 50_000), "recursion"),
+        (as_safetensors(b"[" * 50_000), "nested too deeply"),
         (as_safetensors(b"9" * 9_000), "digits"),
         (as_safetensors(b'{"\xff": 1}'), "decode"),
         (as_safetensors({"x": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}, b"1234"), "dtype 'BF16'"),

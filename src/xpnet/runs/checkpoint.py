@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import itertools
 import json
 import os
 import re
@@ -20,7 +21,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.backends import DTYPES
 from xpnet.files import check_writable_directory, flush_directory, sweep_temporaries, write_atomically
+from xpnet.runs.untrusted import parse_json, read_bounded, shown
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -29,7 +32,10 @@ KEPT = 2
 
 _CHECKSUM = "xpnet.sha256"
 _META = "xpnet.meta"
-_NAME = re.compile(r"epoch-(\d+)\.safetensors")
+_NAME = re.compile(r"epoch-([0-9]{1,9})\.safetensors")
+_MOST = 1 << 36
+"""Bytes of a file of arrays, where nobody knows better."""
+_MOST_DIFFERENCES = 20
 
 
 class CheckpointError(ValueError):
@@ -44,6 +50,9 @@ class CheckpointError(ValueError):
     ...     print(error)
     'nowhere' is not the folder of a run: it has no config.json
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, 4000))
 
 
 class ResumeError(ValueError):
@@ -62,6 +71,9 @@ class ResumeError(ValueError):
     ...         print(str(error).partition(". ")[0])
     resume: the run was begun with other settings: seed was 0 and is 7
     """
+
+    def __init__(self, message: str) -> None:
+        super().__init__(shown(message, 4000))
 
 
 class BusyError(ValueError):
@@ -137,13 +149,15 @@ def save_arrays(path: str | os.PathLike[str], arrays: Arrays, meta: Mapping[str,
     write_atomically(path, data)
 
 
-def load_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
+def load_arrays(path: str | os.PathLike[str], most: int = _MOST) -> tuple[Arrays, dict[str, Any]]:
     """Read what `save_arrays` wrote, and check it.
 
     Parameters
     ----------
     path : path-like
         The file.
+    most : int
+        How many bytes it may have.
 
     Returns
     -------
@@ -159,7 +173,7 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
     """
     from safetensors import SafetensorError
 
-    data = Path(path).read_bytes()
+    data = read_bounded(path, most)
     try:
         return _decode(data)
     except KeyError as error:
@@ -168,7 +182,9 @@ def load_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
         raise CheckpointError(f"{path}: not a whole file of arrays: {error}") from None
 
 
-def check_arrays(expected: Mapping[str, tuple[int, ...]], arrays: Arrays, name: str) -> None:
+def check_arrays(
+    expected: Mapping[str, tuple[int, ...]], arrays: Arrays, name: str, dtypes: tuple[str, ...] = DTYPES
+) -> None:
     """See that arrays are those of a network, all of them and no others.
 
     Raises
@@ -177,16 +193,17 @@ def check_arrays(expected: Mapping[str, tuple[int, ...]], arrays: Arrays, name: 
         Naming what is missing, too many, or of another shape or dtype.
     """
     problems = [f"{key} is missing" for key in expected if key not in arrays]
-    problems += [f"{key} is not part of this network" for key in arrays if key not in expected]
+    problems += [f"{shown(key)} is not part of this network" for key in arrays if key not in expected]
     for key in expected.keys() & arrays.keys():
         if arrays[key].shape != expected[key]:
             problems.append(f"{key} has shape {arrays[key].shape} instead of {expected[key]}")
-        elif arrays[key].dtype not in (np.float32, np.float64):
-            problems.append(f"{key} is {arrays[key].dtype} instead of float32 or float64")
+        elif arrays[key].dtype.name not in dtypes:
+            problems.append(f"{key} is {arrays[key].dtype} instead of {' or '.join(dtypes)}")
         elif not np.isfinite(arrays[key]).all():
             problems.append(f"{key} holds NaN or infinity")
     if problems:
-        raise CheckpointError(f"{name}: the weights do not fit the network: {'; '.join(sorted(problems))}")
+        told = sorted(problems)[:_MOST_DIFFERENCES]
+        raise CheckpointError(f"{name}: the weights do not fit the network: {'; '.join(told)}")
 
 
 def _in_order(array: NDArray[Any]) -> NDArray[Any]:
@@ -203,14 +220,14 @@ def _decode(data: bytes) -> tuple[Arrays, dict[str, Any]]:
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("it ends before its header does")
-    header = json.loads(data[8 : 8 + length])
+    header = parse_json(data[8 : 8 + length])
     arrays = load(data)
     described = header.get("__metadata__") or {}
     if not {_META, _CHECKSUM} <= described.keys():
         raise ValueError("it has no checksum, so xpnet did not write it")
     if _checksum(arrays, described[_META]) != described[_CHECKSUM]:
         raise ValueError("its checksum does not match its contents")
-    meta = json.loads(described[_META])
+    meta = parse_json(described[_META])
     if not isinstance(meta, dict):
         raise ValueError("its description is not a table")
     return arrays, meta
@@ -307,8 +324,13 @@ class RunDirectory:
             if old not in kept:
                 old.unlink(missing_ok=True)
 
-    def latest_checkpoint(self) -> Checkpoint | None:
+    def latest_checkpoint(self, most: int = _MOST) -> Checkpoint | None:
         """Read the newest checkpoint that is whole.
+
+        Parameters
+        ----------
+        most : int
+            How many bytes one may have.
 
         Returns
         -------
@@ -328,9 +350,9 @@ class RunDirectory:
         causes = []
         for epoch, path in self._saved():
             try:
-                checkpoint = _load_checkpoint(path, epoch)
+                checkpoint = _load_checkpoint(path, epoch, most)
             except (CheckpointError, OSError) as error:
-                causes.append(str(error))
+                causes.append(shown(error))
                 continue
             if causes:
                 warnings.warn(f"{'; '.join(causes)}: using {path.name} instead", stacklevel=2)
@@ -347,8 +369,8 @@ class RunDirectory:
         return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
 
 
-def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
-    arrays, saved = load_arrays(path)
+def _load_checkpoint(path: Path, epoch: int, most: int) -> Checkpoint:
+    arrays, saved = load_arrays(path, most)
     if saved.get("epoch") != epoch or not isinstance(saved.get("meta"), dict):
         raise CheckpointError(f"{path}: not the checkpoint of epoch {epoch} that its name promises")
     return Checkpoint(epoch, arrays, saved["meta"])
@@ -387,31 +409,37 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
 def config_differences(
     one: Mapping[str, Any], other: Mapping[str, Any], free: Set[str] = frozenset()
 ) -> list[tuple[str, str, str]]:
-    """Return in what two configurations differ: the setting, its value in the one, its value in the other."""
+    """Return in what two configurations differ: the setting, its value in the one, its value in the other.
+
+    Of very different ones the first 20 differences are enough.
+    """
     # By way of JSON, since that is where a saved one has been: it knows no tuples.
-    a, b = (_flat(json.loads(json.dumps(config))) for config in (one, other))
-    return [
-        (name, _shown(a, name), _shown(b, name))
-        for name in sorted(a.keys() | b.keys())
-        if name.partition(".")[0] not in free and a.get(name, _ABSENT) != b.get(name, _ABSENT)
-    ]
+    a, b = (json.loads(json.dumps({k: v for k, v in c.items() if k not in free})) for c in (one, other))
+    return sorted(itertools.islice(_differences(a, b, ""), _MOST_DIFFERENCES))
 
 
 _ABSENT = object()
 
 
-def _shown(flat: Mapping[str, Any], name: str) -> str:
-    return repr(flat[name]) if name in flat else "not there"
+def _differences(a: Any, b: Any, name: str) -> Iterator[tuple[str, str, str]]:
+    """Name each difference by its path, such as ``network.layers.0.units``, as long as more are asked for."""
+    inside_a, inside_b = _settings(a), _settings(b)
+    left, right = _ABSENT if inside_a else a, _ABSENT if inside_b else b
+    if left != right:
+        yield name, _value(left), _value(right)
+    # Plain settings before those with settings inside.
+    for key in sorted(inside_a | inside_b, key=lambda key: bool(_settings(inside_a.get(key) or inside_b.get(key)))):
+        yield from _differences(
+            inside_a.get(key, _ABSENT), inside_b.get(key, _ABSENT), f"{name}.{shown(key)}" if name else shown(key)
+        )
 
 
-def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Name each setting by its path, such as ``network.layers.0.units``."""
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if isinstance(value, list) and any(isinstance(part, dict) for part in value):
-            value = {str(i): part for i, part in enumerate(value)}
-        if isinstance(value, dict) and value:
-            flat |= _flat(value, f"{prefix}{key}.")
-        else:
-            flat[f"{prefix}{key}"] = value
-    return flat
+def _settings(value: Any) -> dict[str, Any]:
+    """Return the settings in a table or a list of tables; nothing for all else."""
+    if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+        return {str(i): part for i, part in enumerate(value)}
+    return value if isinstance(value, dict) else {}
+
+
+def _value(value: Any) -> str:
+    return "not there" if value is _ABSENT else shown(repr(value))

@@ -13,6 +13,10 @@ from typing import Any, ClassVar, overload
 
 from xpnet.files import write_atomically
 from xpnet.parts import require_path
+from xpnet.runs.untrusted import read_bounded, shown
+
+_MOST_EPOCHS = 100_000
+_MOST_BYTES = 200 * _MOST_EPOCHS
 
 
 @dataclass(frozen=True)
@@ -206,20 +210,44 @@ class History(Sequence[Record]):
             If the file is something else, naming the line.
         """
         try:
-            text = require_path("path", path).read_bytes().decode()
-            rows = list(csv.reader(io.StringIO(text, newline=""), strict=True))
-        except (csv.Error, UnicodeDecodeError) as error:
+            text = read_bounded(require_path("path", path), _MOST_BYTES).decode()
+        except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not a history: {error}") from None
-        if not rows or tuple(rows[0]) != COLUMNS:
-            raise ValueError(f"{path}: not a history: the first line must be {','.join(COLUMNS)}")
-        records = []
-        for number, row in enumerate(rows[1:], start=2):
-            try:
+        # Row by row: the first that is none ends the reading.
+        rows = csv.reader(io.StringIO(text, newline=""), strict=True)
+        records: list[Record] = []
+        number = 1
+        try:
+            if tuple(next(rows, ())) != COLUMNS:
+                raise ValueError(f"{path}: not a history: the first line must be {','.join(COLUMNS)}")
+            for number, row in enumerate(rows, start=2):
+                if number > _MOST_EPOCHS + 1:
+                    raise ValueError(f"more than {_MOST_EPOCHS:,} epochs")
                 cells = dict(zip(COLUMNS, row, strict=True))
                 records.append(_record({name: _number(name, cell) for name, cell in cells.items()}))
-            except ValueError as error:
-                raise ValueError(f"{path}, line {number}: {error}") from None
+        except csv.Error as error:
+            raise ValueError(f"{path}: not a history: {error}") from None
+        except ValueError as error:
+            raise (error if number == 1 else ValueError(f"{path}, line {number}: {error}")) from None
         return cls(records)
+
+
+def check_history(history: History) -> History:
+    """Return the history of a run if it can be one: epochs from 0 on without a gap, and finite numbers.
+
+    Raises
+    ------
+    ValueError
+        Naming the epoch.
+    """
+    for epoch, record in enumerate(history):
+        if record.epoch != epoch:
+            raise ValueError(f"epoch {shown(record.epoch)} stands where epoch {epoch} should")
+        for name in (*METRICS, "seconds"):
+            value = getattr(record, name)
+            if value is not None and not math.isfinite(value):
+                raise ValueError(f"epoch {epoch}: {name} is {value}")
+    return history
 
 
 def _cell(name: str, value: float | None) -> str:
@@ -235,15 +263,15 @@ def _number(name: str, cell: str) -> float | None:
     try:
         return int(cell) if name == "epoch" else float(cell)
     except ValueError:
-        raise ValueError(f"{name}={cell!r}: not a number") from None
+        raise ValueError(f"{name}={shown(repr(cell))}: not a number") from None
 
 
 def _record(row: Mapping[str, Any]) -> Record:
     if row.keys() != set(COLUMNS):
-        raise ValueError(f"columns {', '.join(map(str, row))}: must be {', '.join(COLUMNS)}")
+        raise ValueError(f"columns {shown(', '.join(map(str, row)))}: must be {', '.join(COLUMNS)}")
     for name, value in row.items():
         kind = int if name == "epoch" else int | float
         if (value is None and name in _OPTIONAL) or (isinstance(value, kind) and not isinstance(value, bool)):
             continue
-        raise ValueError(f"{name}={value!r}: not {'an integer' if name == 'epoch' else 'a number'}")
+        raise ValueError(f"{name}={shown(repr(value))}: not {'an integer' if name == 'epoch' else 'a number'}")
     return Record(**row)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
+import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +31,9 @@ from xpnet.runs.checkpoint import (
     save_arrays,
 )
 from xpnet.runs.evaluation import Evaluation, evaluate
-from xpnet.runs.history import History, Record, count_of_epochs
+from xpnet.runs.history import History, Record, check_history, count_of_epochs
+from xpnet.runs.untrusted import read_json, shown
+from xpnet.typing import HostArrays
 
 CONFIG = "config.json"
 HISTORY = "history.csv"
@@ -38,6 +42,12 @@ CURVES = "curves.png"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
 FILES = (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)
+
+NOT_FOLDERS = (".safetensors", ".json", ".csv", ".png", ".svg", ".pdf", ".npz", ".pt", ".pth", ".h5", ".keras", ".onnx")
+"""Endings of files: who gives one where a folder is wanted takes the one for the other."""
+
+_HEADER = 4 << 20
+"""Bytes for the description in a file of weights."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -173,6 +183,7 @@ class Run:
         ValueError
             If the folder cannot be written to, or holds the checkpoints of another run.
         """
+        check_folder_name("directory", directory)
         folder = check_writable_directory(directory, "directory")
         if self._is_another(folder):
             raise ValueError(
@@ -181,10 +192,13 @@ class Run:
         save_config(folder, self.config)
         self.history.to_csv(folder / HISTORY)
         save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
-        self.plot(folder / CURVES)
-        self.plot_confusion(folder / CONFUSION)
-        self.plot_mistakes(folder / MISTAKES)
-        return [folder / name for name in FILES]
+        # The run is safe now; a picture that cannot be drawn takes nothing away from it.
+        for draw, name in ((self.plot, CURVES), (self.plot_confusion, CONFUSION), (self.plot_mistakes, MISTAKES)):
+            try:
+                draw(folder / name)
+            except Exception as error:
+                warnings.warn(f"{folder / name}: not drawn: {shown(error)}", stacklevel=2)
+        return [folder / name for name in FILES if (folder / name).exists()]
 
     def _is_another(self, folder: Path) -> bool:
         """Whether a folder holds checkpoints, and not of this run."""
@@ -199,6 +213,22 @@ class Run:
         return any(value != ours.get(name) for name, value in saved.items() if name not in FREE_TO_CHANGE)
 
 
+def check_folder_name(argument: str, value: str | os.PathLike[str]) -> None:
+    """Check that a path is not the name of a file, where a folder is to be made.
+
+    Raises
+    ------
+    ValueError
+        Naming the argument.
+    """
+    path = require_path(argument, value)
+    if path.suffix.lower() in NOT_FOLDERS and not path.is_dir():
+        raise ValueError(
+            f"{argument}={str(value)!r}: is the name of a file, and a run is kept in a folder: such as "
+            f"{str(path.with_suffix(''))!r}, whose {MODEL} holds the weights"
+        )
+
+
 def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
     """Return a figure, which is in a file too if there is a path."""
     from xpnet import plots
@@ -210,9 +240,9 @@ def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
 
 def title_of(config: Mapping[str, Any]) -> str:
     """Return the title of a run, or of several: what was trained, on what, and what else the configuration says."""
-    told = [f"{config['recipe']} on {config['dataset']}", config.get("backend"), config.get("dtype")]
+    told = [f"{shown(config['recipe'])} on {shown(config['dataset'])}", config.get("backend"), config.get("dtype")]
     seed = config.get("seed")
-    return ", ".join([part for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
+    return ", ".join([shown(part) for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:
@@ -230,17 +260,17 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
     """
     path = require_path("directory", directory) / CONFIG
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        config = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
         raise CheckpointError(f"{str(directory)!r} is not the folder of a run: it has no {CONFIG}") from None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
     if not isinstance(config, dict):
         raise CheckpointError(f"{path}: not the configuration of a run")
     wanted = {"recipe": str, "dataset": str, "dtype": str, "network": dict, "backend": str, "seed": int}
     for name, kind in wanted.items():
         if not isinstance(config.get(name), kind):
-            raise CheckpointError(f"{path}: not the configuration of a run: {name} is {config.get(name)!r}")
+            raise CheckpointError(f"{path}: not the configuration of a run: {name} is {shown(repr(config.get(name)))}")
     if config["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: not the configuration of a run: dtype is {config['dtype']!r}")
     return config
@@ -255,7 +285,7 @@ def load_history(directory: str | os.PathLike[str]) -> History:
         If the folder is not that of a run, or the history is damaged.
     """
     try:
-        return History.from_csv(require_path("directory", directory) / HISTORY)
+        return check_history(History.from_csv(require_path("directory", directory) / HISTORY))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{str(directory)!r}: the history cannot be read: {error}") from None
 
@@ -301,25 +331,69 @@ def load(
     opened = get_backend(backend)
     config = load_config(directory)
     path = require_path("directory", directory) / MODEL
-    if not path.is_file():
-        raise CheckpointError(f"{str(directory)!r}: the run is not finished, it has no {MODEL}")
     chosen = check_dtype(dtype or config["dtype"])
-    try:
-        arrays, meta = load_arrays(path)
-    except OSError as error:
-        raise CheckpointError(f"{path}: cannot be read: {error}") from None
-    # The file of the weights knows whose they are, and its checksum covers that.
-    described = meta.get("network")
-    if not isinstance(described, dict):
-        raise CheckpointError(f"{path}: does not say of which network these weights are")
-    if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
-        raise CheckpointError(f"{path.with_name(CONFIG)}: not of the network in {MODEL}: {'; '.join(others)}")
+    most = _most_bytes(config["network"])
+    if path.exists() or not RunDirectory(path.parent).checkpoints.is_dir():
+        arrays, described = _finished(path, config["network"], most)
+    else:
+        arrays, path = _unfinished(path.parent, config, most)
+        described = config["network"]
     network, expected = _described(described, path)
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
     return TrainedNetwork.from_named(network, arrays, opened, chosen)
+
+
+def _most_bytes(described: Mapping[str, Any]) -> int:
+    """Return how many bytes a network's numbers may take; a few for what describes none, and is refused later on."""
+    try:
+        network = Network.from_config(described)
+        state = sum(math.prod(v.shape) for declared in network.statistics for v in declared.values())
+        return min(8 * (network.size + state), 1 << 36) + _HEADER
+    except Exception:
+        return _HEADER
+
+
+def _finished(path: Path, configured: dict[str, Any], most: int) -> tuple[HostArrays, dict[str, Any]]:
+    """Read the weights of a run that has come to its end, and the description beside them."""
+    if not path.exists():
+        raise CheckpointError(f"{str(path.parent)!r}: the run is not finished, it has no {MODEL}")
+    try:
+        arrays, meta = load_arrays(path, most)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+    # The file of the weights knows whose they are, and its checksum covers that.
+    described = meta.get("network")
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{path}: does not say of which network these weights are")
+    if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, configured)]:
+        raise CheckpointError(f"{path.with_name(CONFIG)}: not of the network in {MODEL}: {'; '.join(others)}")
+    return arrays, described
+
+
+def _unfinished(folder: Path, config: dict[str, Any], most: int) -> tuple[HostArrays, Path]:
+    """Read the weights of a run that was stopped: those that it would have returned, had it ended there."""
+    directory = RunDirectory(folder)
+    # Parameters, the best ones, and an optimizer's state of a few times as many; and the history.
+    checkpoint = directory.latest_checkpoint(8 * most + (32 << 20))
+    if checkpoint is None:
+        raise CheckpointError(f"{str(folder)!r}: the run is not finished, it has no {MODEL}")
+    stopping = config.get("stopping")
+    best = isinstance(stopping, dict) and stopping.get("patience") is not None
+    warnings.warn(
+        f"{shown(folder)}: the run is not finished: these are {'the best' if best else 'its'} weights of "
+        f"{count_of_epochs(checkpoint.epoch + 1)}",
+        stacklevel=3,
+    )
+    prefix = "best." if best else ""
+    arrays = {}
+    for name, array in checkpoint.arrays.items():
+        for kind in ("params", "state"):
+            if name.startswith(f"{prefix}{kind}."):
+                arrays["layers" + name.removeprefix(f"{prefix}{kind}")] = array
+    return arrays, directory.checkpoints
 
 
 def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
@@ -336,4 +410,4 @@ def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, t
     # What may be wrong with a description is told by many exceptions.
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         what = error.args[0] if error.args else type(error).__name__
-        raise CheckpointError(f"{path}: describes no network that these weights fit: {what}") from None
+        raise CheckpointError(f"{path}: describes no network that these weights fit: {shown(what)}") from None

@@ -33,7 +33,7 @@ from xpnet.runs.checkpoint import (
     RunDirectory,
     compare_configs,
 )
-from xpnet.runs.run import HISTORY, MODEL, Run, save_config
+from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
 from xpnet.training import report
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
@@ -168,7 +168,10 @@ def fit(
     ValueError, TypeError
         If an argument is wrong or does not fit another, before any work.
     DivergedError
-        If the loss becomes NaN or infinite. What was written until then stays.
+        If the loss or a weight becomes NaN or infinite. What was written until then stays.
+    KeyboardInterrupt
+        After Ctrl-C, when the epoch is done. This and every other exception that ends the training has an attribute
+        ``run``: the `Run` until the last finished epoch, or ``None`` if there is not one.
 
     Examples
     --------
@@ -215,15 +218,30 @@ def fit(
         reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
         reporter.start(snapshot.history)
         loop.pace = Pace(opened, reporter.moved) if reporter.watches else None
-        snapshot, stopped = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
-        if stopped and not loop.finished(snapshot):
-            raise KeyboardInterrupt
-        run = Run(loop.result(snapshot), snapshot.history, config, data)
-        if directory is not None and ranks.first:
-            run.save(directory.path)
-    if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
-        raise KeyboardInterrupt
+        reached = [snapshot]
+        try:
+            stopped = _run_epochs(loop, reached, directory, config, [reporter.epoch, *callbacks])
+            if stopped and not loop.finished(reached[0]):
+                raise KeyboardInterrupt
+            run = Run(loop.result(reached[0]), reached[0].history, config, data)
+            if directory is not None and ranks.first:
+                run.save(directory.path)
+            if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
+                raise KeyboardInterrupt
+        except BaseException as error:
+            error.run = _so_far(loop, reached[0], config, data)  # type: ignore[attr-defined]
+            raise
     return run
+
+
+def _so_far(loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset) -> Run | None:
+    """Return the run as it is after the last epoch that was finished, if there is one, and its arrays are whole."""
+    if not snapshot.history:
+        return None
+    try:
+        return Run(loop.result(snapshot), snapshot.history, config, data)
+    except Exception:  # a compiled epoch that was broken off has taken the arrays with it
+        return None
 
 
 def _start_of(network: Network, initial: str | None) -> Network:
@@ -289,7 +307,7 @@ def check_surroundings(
     check_threads(threads)
     check_workers(workers)
     if output_dir is not None:
-        require_path("output_dir", output_dir)
+        check_folder_name("output_dir", output_dir)
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
 
@@ -362,7 +380,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
         raise ValueError(
             f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
-    saved = checkpoint.meta.get("config", {})
+    saved = {"initial": "drawn"} | checkpoint.meta.get("config", {})  # before 0.2 there was no other way
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
@@ -386,13 +404,17 @@ def _without_warnings() -> np.errstate:
 
 def _run_epochs(
     loop: Loop,
-    snapshot: Snapshot,
+    reached: list[Snapshot],
     directory: RunDirectory | None,
     config: dict[str, Any],
     callbacks: Sequence[Callback],
-) -> tuple[Snapshot, bool]:
-    """Go through the epochs that are left; after each, keep what it gave. Say whether the user has stopped it."""
+) -> bool:
+    """Go through the epochs that are left, and say whether the user has stopped it.
+
+    After each, keep what it gave: the one item of ``reached`` is the last snapshot, whatever ends this function.
+    """
     stopped = False
+    (snapshot,) = reached
     while not (stopped or loop.finished(snapshot)):
         with report.interrupt_after(loop.ranks.first) as interrupted:
             with _without_warnings():
@@ -404,6 +426,12 @@ def _run_epochs(
                     f"epoch {record.epoch}: the loss is no longer finite (train_loss={record.train_loss}) with "
                     f"learning_rate={rate}: try a smaller one"
                 )
+            if bad := loop.not_finite(snapshot):
+                raise DivergedError(
+                    f"epoch {record.epoch}: {bad} is no longer finite: the images may hold very large numbers, or try "
+                    f"a smaller learning_rate than {loop.step.optimizer.learning_rate}"
+                )
+            reached[:] = [snapshot]
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
                 snapshot.history.to_csv(directory.path / HISTORY)
@@ -411,7 +439,7 @@ def _run_epochs(
         stopped = loop.ranks.any(interrupted())
         if loop.ranks.any(ended):
             break
-    return snapshot, stopped
+    return stopped
 
 
 def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool:

@@ -7,6 +7,7 @@ the steps need, lets the backend run them, and reads the sums back: once an epoc
 from __future__ import annotations
 
 import dataclasses
+import functools
 import math
 import time
 from collections.abc import Mapping, Sequence
@@ -22,7 +23,7 @@ from xpnet.nn.trained import TrainedNetwork, to_device, to_host
 from xpnet.random import Streams
 from xpnet.recipes import Plan
 from xpnet.runs.checkpoint import Checkpoint, check_arrays
-from xpnet.runs.history import History, Record
+from xpnet.runs.history import History, Record, check_history
 from xpnet.training import per_sample
 from xpnet.training.batches import evaluation_parts, move_batches, move_samples, split_batches
 from xpnet.training.distributed import Ranks
@@ -234,6 +235,18 @@ class Loop:
         params, state = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
         return TrainedNetwork(self.step.network, params, state, self.backend, self.step.dtype)
 
+    def not_finite(self, snapshot: Snapshot) -> str | None:
+        """Name an array of the network or the optimizer that holds NaN or infinity, if there is one."""
+        xp, progress = self.backend.xp, snapshot.progress
+        for i, (params, state, moments) in enumerate(
+            zip(progress.params, progress.state, progress.moments, strict=True)
+        ):
+            named = params | state | {f"{name}.{m}": a for name, arrays in moments.items() for m, a in arrays.items()}
+            for name, array in named.items():
+                if not bool(xp.all(xp.isfinite(array))):
+                    return f"layers.{i}.{name}"
+        return None
+
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def checkpoint(self, snapshot: Snapshot, config: dict[str, Any]) -> Checkpoint:
@@ -254,7 +267,7 @@ class Loop:
     def restore(self, checkpoint: Checkpoint) -> Snapshot:
         """Undo `checkpoint`, once its arrays are found to be those of this network and optimizer."""
         arrays, meta, network = checkpoint.arrays, checkpoint.meta, self.step.network
-        check_arrays(self._expected(), arrays, f"the checkpoint of epoch {checkpoint.epoch}")
+        check_arrays(self._expected(), arrays, f"the checkpoint of epoch {checkpoint.epoch}", (self.step.dtype,))
 
         def layers(prefix: str, declared: Sequence[Mapping[str, Any]]) -> list[HostArrays]:
             return [{name: arrays[f"{prefix}.{i}.{name}"] for name in layer} for i, layer in enumerate(declared)]
@@ -274,7 +287,12 @@ class Loop:
             )
             for prefix in ("", "best.")
         )
-        best, history = best_from_dict(meta["best"]), History.from_dicts(meta["history"])
+        history = check_history(History.from_dicts(meta["history"]))
+        if len(history) != checkpoint.epoch + 1:
+            raise ValueError(f"the checkpoint of epoch {checkpoint.epoch} has a history of {len(history)}")
+        best = best_from_dict(meta["best"])
+        if best != functools.reduce(self.stopping.update, history, Best()):
+            raise ValueError(f"the checkpoint of epoch {checkpoint.epoch} names another best epoch than its history")
         return Snapshot(checkpoint.epoch + 1, now, best, kept, history)
 
     def _expected(self) -> dict[str, Shape]:
