@@ -121,7 +121,8 @@ class Run:
         """Draw how many test images of each class were taken for each; see `plot`."""
         from xpnet import plots
 
-        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title), path)
+        names = getattr(self.data, "class_names", None) or None
+        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title, class_names=names), path)
 
     def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
         """Draw test images that were misclassified, ``limit`` at most; see `plot`."""
