@@ -262,6 +262,17 @@ def test_an_update_is_one_kernel(counter, cupy, optimizer):
     np.testing.assert_allclose(new.get(), expected, rtol=1e-12)
 
 
+def test_numbers_keep_their_precision_when_fused(cupy):
+    xp = xpnet.get_backend("cupy").xp
+
+    @elementwise
+    def scaled(x, rate, *, xp):
+        return x * (1.0 / (1.0 - rate))
+
+    assert float(scaled(cupy.asarray([1.0]), 0.3, xp=xp)[0]) == 1.0 / (1.0 - 0.3)
+    assert float(scaled(cupy.asarray([1.0]), 0.1, xp=xp)[0]) == 1.0 / (1.0 - 0.1)
+
+
 def test_what_cannot_be_fused_runs_as_it_is(cupy):
     xp = xpnet.get_backend("cupy").xp
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from .base import Namespace
-from .graphs import leaves, rebuilt
+from .graphs import is_array, leaves, rebuilt
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -27,7 +27,7 @@ def elementwise(function: F) -> F:
     ----------
     function : callable
         Its positional arguments are arrays and numbers, or nested tuples, lists and dictionaries of them. Its keyword
-        arguments are constants, one of them ``xp``: another value is another kernel.
+        arguments are constants, one of them ``xp``. Another constant or number is another kernel.
 
     Returns
     -------
@@ -51,22 +51,25 @@ def elementwise(function: F) -> F:
         if fuse is None:
             return function(*arrays, **constants)
         given = leaves(arrays)
-        key = (*constants.items(), repr(rebuilt(arrays, iter(range(len(given))))))
+        # Numbers become part of the kernel: CuPy would calculate with them in as few bits as each of them fits.
+        numbers = [None if is_array(leaf) else leaf for leaf in given]
+        key = (*constants.items(), repr(rebuilt(arrays, iter(numbers))))
         if key not in kernels:
-            kernels[key] = _kernel(functools.partial(function, **constants), arrays, function.__name__, fuse)
-        return kernels[key](arrays, given)
+            kernels[key] = _kernel(functools.partial(function, **constants), arrays, numbers, function.__name__, fuse)
+        return kernels[key](arrays, [leaf for leaf in given if is_array(leaf)])
 
     return call  # type: ignore[return-value]
 
 
 def _kernel(
-    function: Callable[..., Any], form: Any, name: str, fuse: Callable[..., Any]
+    function: Callable[..., Any], form: Any, numbers: list[Any], name: str, fuse: Callable[..., Any]
 ) -> Callable[[Any, list[Any]], Any]:
     """Fuse a function of nested arrays, as far as it can be: one that turns out to do more runs as it is."""
     returned: list[Any] = []
 
     def flat(*given: Any) -> tuple[Any, ...]:
-        result = function(*rebuilt(form, iter(given)))
+        rest = iter(given)
+        result = function(*rebuilt(form, iter([next(rest) if number is None else number for number in numbers])))
         returned[:] = [rebuilt(result, iter([None] * len(leaves(result))))]
         return tuple(leaves(result))
 
