@@ -422,6 +422,7 @@ def damage_model(folder):
 
 def remove_model(folder):
     (folder / "model.safetensors").unlink()
+    shutil.rmtree(folder / "checkpoints")
 
 
 def remove_config(folder):

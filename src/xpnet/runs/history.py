@@ -16,7 +16,7 @@ from xpnet.parts import require_path
 from xpnet.runs.untrusted import read_bounded, shown
 
 _MOST_EPOCHS = 100_000
-_MOST_BYTES = 200 * _MOST_EPOCHS
+_MOST_BYTES = 100 * _MOST_EPOCHS
 
 
 @dataclass(frozen=True)

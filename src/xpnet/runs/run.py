@@ -41,6 +41,13 @@ MODEL = "model.safetensors"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
+AXES = {
+    "Dense.weight": ["inputs", "units"],
+    "Conv2D.weight": ["kernel_height", "filters", "kernel_width", "channels"],
+    "Flatten": ["height", "channels", "width"],
+}
+"""The order of axes, kept with the weights for programs that order theirs otherwise."""
+
 FILES = (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)
 
 NOT_FOLDERS = (".safetensors", ".json", ".csv", ".png", ".svg", ".pdf", ".npz", ".pt", ".pth", ".h5", ".keras", ".onnx")
@@ -191,7 +198,7 @@ class Run:
             )
         save_config(folder, self.config)
         self.history.to_csv(folder / HISTORY)
-        save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
+        save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config(), "axes": AXES})
         # The run is safe now; a picture that cannot be drawn takes nothing away from it.
         for draw, name in ((self.plot, CURVES), (self.plot_confusion, CONFUSION), (self.plot_mistakes, MISTAKES)):
             try:
@@ -333,7 +340,7 @@ def load(
     path = require_path("directory", directory) / MODEL
     chosen = check_dtype(dtype or config["dtype"])
     most = _most_bytes(config["network"])
-    if path.exists() or not RunDirectory(path.parent).checkpoints.is_dir():
+    if os.path.lexists(path) or not RunDirectory(path.parent).checkpoints.is_dir():
         arrays, described = _finished(path, config["network"], most)
     else:
         arrays, path = _unfinished(path.parent, config, most)
@@ -358,7 +365,7 @@ def _most_bytes(described: Mapping[str, Any]) -> int:
 
 def _finished(path: Path, configured: dict[str, Any], most: int) -> tuple[HostArrays, dict[str, Any]]:
     """Read the weights of a run that has come to its end, and the description beside them."""
-    if not path.exists():
+    if not os.path.lexists(path):
         raise CheckpointError(f"{str(path.parent)!r}: the run is not finished, it has no {MODEL}")
     try:
         arrays, meta = load_arrays(path, most)

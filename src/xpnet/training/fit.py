@@ -22,7 +22,7 @@ from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer
 from xpnet.nn.schedules import Schedule
 from xpnet.nn.trained import TrainedNetwork
-from xpnet.parts import require_instance, require_path
+from xpnet.parts import require_instance
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.recipes import Plan
 from xpnet.runs.checkpoint import (
@@ -380,7 +380,10 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
         raise ValueError(
             f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
-    saved = {"initial": "drawn"} | checkpoint.meta.get("config", {})  # before 0.2 there was no other way
+    begun = checkpoint.meta.get("config")
+    if not isinstance(begun, dict):
+        raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
+    saved = {"initial": "drawn", **begun}  # all that 0.1 could begin with
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
