@@ -359,7 +359,9 @@ def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
     click.echo(f"written: {path}")
 
 
-@cli.command("notebooks", short_help="Write the pages of the course as notebooks.")
+@cli.command(
+    "notebooks", short_help="Write the pages of the course as notebooks.", epilog=examples("xpnet notebooks course")
+)
 @click.argument("folder", type=click.Path(path_type=Path))
 @json_option
 def notebooks_command(folder: Path, as_json: bool) -> None:
@@ -376,7 +378,11 @@ def notebooks_command(folder: Path, as_json: bool) -> None:
     click.echo(f"written: {len(written)} notebooks in {folder}")
 
 
-@cli.command("exercises", short_help="Write the exercises, or check them.")
+@cli.command(
+    "exercises",
+    short_help="Write the exercises, or check them.",
+    epilog=examples("xpnet exercises work", "xpnet exercises work --check"),
+)
 @click.argument("folder", type=click.Path(path_type=Path))
 @click.option("--check", is_flag=True, help="Run the files in FOLDER and say which of them are right.")
 @json_option
