@@ -1,18 +1,26 @@
-"""Sessions: `nox` passes the tests and checks, `nox -s "tests(backend='torch')"` one of them, `nox -s docs` the site.
+# /// script
+# dependencies = ["nox>=2025.2"]
+# ///
+"""Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
 
-A change must pass the first and the last: see `.ci/run`.
+`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session; `.ci/run` runs those that a
+change must pass.
 """
 
 import os
+import platform
+import shutil
+import sys
 from pathlib import Path
 
 import nox
 
 nox.needs_version = ">=2025.2"
-nox.options.sessions = ["lint", "types", "tests", "mpi", "coverage", "examples"]
 nox.options.reuse_existing_virtualenvs = True
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
+
+WINDOWS, MAC = sys.platform == "win32", sys.platform == "darwin"
 
 # What each backend needs beside the package. torch is pinned: on Linux the newest release brings gigabytes of CUDA
 # libraries with it, and XPNET_TORCH can name another version, or a build for the CPU. XPNET_CUPY likewise names the
@@ -22,8 +30,11 @@ BACKENDS = {
     "array_api_strict": [],
     "torch": [os.environ.get("XPNET_TORCH", "torch==2.13.0")],
     "jax": ["jax"],
-    "cupy": [os.environ.get("XPNET_CUPY", "cupy-cuda13x")],
 }
+if not MAC:  # there is neither CuPy nor dpnp for it
+    BACKENDS["cupy"] = [os.environ.get("XPNET_CUPY", "cupy-cuda13x")]
+if not MAC and platform.machine().lower() in ("x86_64", "amd64"):
+    BACKENDS["dpnp"] = ["dpnp", "intel-opencl-rt"]  # the second makes a device of any such CPU
 
 # The specs that a backend's session runs on.
 SPECS = {"array_api_strict": "array_api_strict,array_api_strict:device1"}
@@ -34,6 +45,11 @@ MEASURED = ("numpy", "array_api_strict")
 # A test takes one core. Each process imports everything anew, so that more of them than these gain nothing. In NumPy's
 # session some tests wait for a clock: there is room for one more.
 PROCESSES = min(os.cpu_count() or 1, 4)
+
+SPREAD = (f"--numprocesses={PROCESSES}", "--dist=worksteal")
+
+# What takes seconds, and what needs an MPI, is for the other sessions.
+FAST = ("-m", "not slow and not thorough and not mpi")
 
 # NumPy's and torch's threads wait for each other on busy cores: one thread each is fastest for these sizes.
 # Python keeps what it has compiled, wherever that was switched off: see `install`.
@@ -63,16 +79,25 @@ def quick_jax(session: nox.Session) -> dict[str, str]:
     }
 
 
+def opencl(session: nox.Session) -> dict[str, str]:
+    """Name the OpenCL device that was installed with dpnp, if it was: the system knows nothing of it."""
+    runtime = "intelocl64.dll" if WINDOWS else "libintelocl.so"
+    found = sorted(Path(session.virtualenv.location).resolve().rglob(runtime))
+    return {"OCL_ICD_FILENAMES": str(found[0])} if found else {}
+
+
 @nox.session
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session: nox.Session, backend: str) -> None:
     """Run the tests on one backend; in NumPy's session also those that need no backend, and the doctests."""
     # The session that also runs the tests without a backend compares with scikit-learn and onnxruntime.
-    reference = [*group("reference"), *group("onnx")] if backend == "numpy" else []
+    reference = [*group("reference"), *group("onnx"), *group("arrays")] if backend == "numpy" else []
     keras = group("keras") if backend in ("torch", "jax") else []
     install(session, ".", *group("test"), *BACKENDS[backend], *reference, *keras)
     session.run(
         "pytest",
+        "-m",
+        "not thorough",
         f"--backends={SPECS.get(backend, backend)}",
         f"--numprocesses={PROCESSES + (backend == 'numpy')}",
         "--dist=worksteal",
@@ -80,16 +105,52 @@ def tests(session: nox.Session, backend: str) -> None:
         # One session alone need not cover everything: the session `coverage` judges the sum.
         *(["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if backend in MEASURED else []),
         *(session.posargs or (["tests", "--pyargs", "xpnet"] if backend == "numpy" else [])),
-        env=ENVIRONMENT | coverage_file(session, backend) | quick_jax(session),
+        env=ENVIRONMENT | coverage_file(session, backend) | quick_jax(session) | opencl(session),
     )
 
 
-@nox.session
+@nox.session(default=False)
+def quick(session: nox.Session) -> None:
+    """Run the fast tests on NumPy and array-api-strict, in about a minute."""
+    install(session, "-e", ".", *group("test"), *group("reference"))
+    where = session.posargs or ["tests"]
+    session.run("pytest", *FAST, "--backends=numpy,array_api_strict", *SPREAD, *where, env=ENVIRONMENT)
+
+
+@nox.session(default=False)
+def thorough(session: nox.Session) -> None:
+    """Run the tests that take minutes and rarely find anything: long trainings on MNIST, many kills."""
+    install(session, ".", *group("test"), *group("reference"), *group("onnx"), *([] if WINDOWS else group("mpi")))
+    where = session.posargs or ["tests"]
+    # Tests of one group share what they train, so they stay in one process.
+    how = ("-m", "thorough", "--backends=numpy", f"--numprocesses={PROCESSES}", "--dist=loadgroup")
+    session.run("pytest", *how, *where, env=ENVIRONMENT)
+
+
+@nox.session(default=False, python="3.11")
+def lowest(session: nox.Session) -> None:
+    """Run the fast tests on the oldest Python and the lowest versions of all that is declared, but for torch.
+
+    The oldest torch comes with gigabytes of CUDA libraries.
+    """
+    extras = PYPROJECT["project"]["optional-dependencies"]
+    optional = [requirement for name in ("jax", "onnx", "keras", "tune", "mpi") for requirement in extras[name]]
+    declared = [*PYPROJECT["project"]["dependencies"], *optional, *group("test"), *group("reference"), *group("onnx")]
+    install(session, ".", *(requirement.replace(">=", "==") for requirement in declared))
+    # Old versions warn of what newer ones of their own dependencies have changed.
+    how = ("--backends=numpy,array_api_strict,jax", "-W", "ignore::DeprecationWarning")
+    where = session.posargs or ["tests"]
+    session.run("pytest", *FAST, *how, *SPREAD, *where, env=ENVIRONMENT | quick_jax(session))
+
+
+@nox.session(default=not WINDOWS)  # there is no mpich for it
 def mpi(session: nox.Session) -> None:
     """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
     install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
     where = session.posargs or ["tests/training/test_distributed.py"]
-    session.run("pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi", *where, env=ENVIRONMENT)
+    session.run(
+        "pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT
+    )
 
 
 @nox.session
@@ -106,8 +167,9 @@ def coverage(session: nox.Session) -> None:
 
 @nox.session
 def lint(session: nox.Session) -> None:
-    """Check style and format."""
+    """Check style, format and spelling."""
     install(session, *group("lint"))
+    session.run("codespell")
     session.run("ruff", "check", ".")
     session.run("ruff", "format", "--check", ".")
 
@@ -127,15 +189,34 @@ def examples(session: nox.Session) -> None:
         session.run("python", "-W", "error", str(script), "--quick", env=ENVIRONMENT | {"XPNET_OFFLINE": "1"})
 
 
-@nox.session
+@nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site, executing its notebooks; warnings are errors."""
     # The pages show what each library says.
-    install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
+    install(
+        session,
+        ".",
+        *group("docs"),
+        *group("reference"),
+        *group("onnx"),
+        *group("keras"),
+        *BACKENDS["torch"],
+        *BACKENDS["jax"],
+    )
     target = "docs/_build/html"
     how = ("-W", "--keep-going", "--jobs", "auto", "-b", "html")
     session.run("sphinx-build", *how, "docs", target, *session.posargs, env=ENVIRONMENT)
     session.run("python", "docs/check.py", target)
+
+
+@nox.session(default=False)
+def notebooks(session: nox.Session) -> None:
+    """Write every page as a notebook out of the installed package, and run each of them from top to bottom."""
+    install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
+    folder = Path(session.create_tmp())
+    session.run("xpnet", "notebooks", str(folder))
+    found = sorted(str(path) for path in folder.rglob("*.ipynb") if not session.posargs or path.stem in session.posargs)
+    session.run("jupyter", "execute", "--timeout=300", *found, env=ENVIRONMENT | {"XPNET_OFFLINE": "1"})
 
 
 @nox.session(default=False)
@@ -146,8 +227,38 @@ def tensorflow(session: nox.Session) -> None:
 
 
 @nox.session(default=False)
+def package(session: nox.Session) -> None:
+    """Build what is published, check it, and run the fast tests from the unpacked source archive."""
+    install(session, *group("package"), *group("test"), *group("reference"))
+    shutil.rmtree("dist", ignore_errors=True)
+    session.run("python", "-m", "build")
+    (wheel,), (archive,) = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
+    session.run("twine", "check", "--strict", str(wheel), str(archive))
+    session.run("check-wheel-contents", str(wheel))
+    session.run("check-manifest")
+    session.run("validate-pyproject", "pyproject.toml")
+    session.run("cffconvert", "--validate", "--infile", "CITATION.cff")
+    session.run("zizmor", "--offline", ".github")
+    install(session, "--force-reinstall", str(wheel))
+    session.run("python", "-m", "tarfile", "--extract", str(archive), session.create_tmp())
+    with session.chdir(Path(session.create_tmp()) / archive.name.removesuffix(".tar.gz")):
+        session.run("pytest", *FAST, "--backends=numpy", *SPREAD, env=ENVIRONMENT)
+
+
+@nox.session(default=False)
+def links(session: nox.Session) -> None:
+    """Follow the site's links to other sites; needs the internet."""
+    install(session, ".", *group("docs"), *group("reference"))
+    session.run("sphinx-build", "-b", "linkcheck", "-D", "nb_execution_mode=off", "docs", "docs/_build/links")
+
+
+@nox.session(default=False)
 def bench(session: nox.Session) -> None:
     """Measure speed against other libraries; `nox -s bench -- --quick` takes two minutes."""
     peers = {"torch", "jax"} | {name for name in BACKENDS if any(name in word for word in session.posargs)}
     install(session, ".", *group("reference"), *(package for name in sorted(peers) for package in BACKENDS[name]))
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
+
+
+if __name__ == "__main__":
+    nox.main()

@@ -19,7 +19,8 @@ copyright = "the xpnet developers"
 version = release = xpnet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
-extensions += ["mathml", "source"]  # Our own, beside this file.
+extensions += ["sphinx_copybutton"]
+extensions += ["mathml", "source", "notebooks"]  # Our own, beside this file.
 html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -55,13 +56,16 @@ html_theme_options = {
     "show_toc_level": 2,
 }
 # Pages without others below them have no use for the navigation at their left; their code has.
-html_sidebars = {
-    name: [] for name in ("index", "quickstart", "tutorial", "ladder", "portable", "performance", "changelog")
-}
+ALONE = """
+index quickstart tutorial one-page does-not-learn generalization ladder portable performance changelog upstream glossary
+"""
+html_sidebars = {name: [] for name in ALONE.split()}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_favicon = "_static/favicon.svg"
 html_show_sourcelink = False
+# What is printed is not to be copied.
+copybutton_selector = "div.cell_input pre, div.highlight-sh pre, div.highlight-python pre"
 
 
 def back_to_the_reference(app, pagename, templatename, context, doctree):
@@ -71,7 +75,7 @@ def back_to_the_reference(app, pagename, templatename, context, doctree):
     under the module itself. The page that a link leads to is named after the object, and knows better.
     """
     if pagename.startswith("_modules/"):
-        link = re.compile(r'generated/((?:\w+\.)*(\w+))\.html#(?:\w+\.)*?\2((?:\.\w+)*)"')
+        link = re.compile(r'generated/((?:\w+\.)*(\w+))\.html#(?:\w+\.)*\2((?:\.\w+)*)"')
         context["body"] = link.sub(r'generated/\1.html#\1\3"', context["body"])
 
 

@@ -1,6 +1,7 @@
 """The backend matrix, and where MNIST is."""
 
 import dataclasses
+import functools
 import os
 import signal
 from pathlib import Path
@@ -54,6 +55,8 @@ def pytest_collection_modifyitems(config, items):
 def pytest_configure(config):
     config.addinivalue_line("markers", "library: run in the session of every library, though it uses no backend")
     config.addinivalue_line("markers", "mpi: starts ranks with mpiexec")
+    config.addinivalue_line("markers", "slow: takes seconds; left out by `nox -s quick`")
+    config.addinivalue_line("markers", "thorough: takes a minute and rarely finds anything; `nox -s thorough` runs it")
 
 
 @pytest.fixture
@@ -91,10 +94,16 @@ def mnist():
     return xpnet.load_dataset("mnist", data_dir=folder)
 
 
+@pytest.fixture(scope="session")
+def run_on_mnist(mnist):
+    """Return a function that trains a recipe on MNIST with its own settings, once a session."""
+    return functools.cache(lambda recipe: xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False))
+
+
 @pytest.fixture(autouse=True)
 def _no_surroundings(monkeypatch):
     """Keep the user's settings and the network out of the tests."""
-    for name in ("XPNET_BACKEND", "XPNET_MNIST_URL", "XPNET_THREADS"):
+    for name in ("XPNET_BACKEND", "XPNET_MNIST_URL", "XPNET_THREADS", "XPNET_WORKERS"):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.setenv("XPNET_OFFLINE", "1")
 

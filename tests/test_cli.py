@@ -1,9 +1,9 @@
 """The command line: what it prints where, its exit codes, and that it calls what a user would call."""
 
 import dataclasses
+import datetime
 import json
 import os
-import pty
 import shutil
 import signal
 import subprocess
@@ -13,14 +13,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from click.shell_completion import ShellComplete
 
 import xpnet
 from xpnet import Dense, Network
-from xpnet.cli import main
-from xpnet.training.checkpoint import RunDirectory
+from xpnet.cli import cli, main
+from xpnet.runs.checkpoint import RunDirectory
+from xpnet.runs.run import FILES, Run
 from xpnet.training.loop import Loop
-from xpnet.training.run import FILES, Run
-from xpnet.training.step import Trainer
+from xpnet.training.step import Step
 
 
 @pytest.fixture
@@ -103,6 +104,130 @@ def test_backends(capsys):
     assert all(row["usable"] or row["reason"] for row in rows.values())
 
 
+def test_recipes_says_what_each_is_and_does_by_default(capsys):
+    assert main(["recipes"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    names = [line for line in lines if not line.startswith(" ")]
+    assert names == ["tutorial", "corrected", "mlp", "deep", "cnn", "best"]
+    assert "  --epochs 100; --learning-rate 0.005; --hidden-sizes 100" in lines
+    assert max(map(len, lines)) < 80
+    assert main(["recipes", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)["recipes"]}
+    assert (rows["tutorial"]["seed"], rows["tutorial"]["dtype"], rows["tutorial"]["train_samples"]) == (
+        1,
+        "float64",
+        1000,
+    )
+    assert rows["deep"]["settings"]["hidden_sizes"] == [512, 512, 256]
+    assert rows["corrected"]["what"] == "The tutorial with true gradients"
+
+
+MINE = """
+from dataclasses import dataclass
+import xpnet
+from xpnet.recipes import Plan, recipe
+
+@dataclass(frozen=True)
+class Doubled(xpnet.ReLU):
+    pass
+
+@recipe(seed=3)
+def {name}(data, *, epochs=1, width=7):
+    "A recipe of one's own."
+    layers = [xpnet.Dense(width), Doubled(), xpnet.Dense(data.classes)]
+    return Plan(xpnet.Network(layers, (64,), data.pixel_max), epochs=epochs)
+"""
+
+
+@pytest.fixture
+def own_recipe(tmp_path, monkeypatch):
+    """Write a module with a recipe and a layer to the current folder; forget them afterwards."""
+    from xpnet.recipes import RECIPES
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts_of_mine.py").write_text(MINE.format(name="wide"))
+    yield "parts_of_mine"
+    RECIPES.pop("wide", None)
+    sys.modules.pop("parts_of_mine", None)
+
+
+@pytest.mark.parametrize("ending", ["", ".py"])
+def test_a_module_of_ones_own_brings_its_layers_and_recipes(own_recipe, ending, tmp_path, capsys, digits):
+    mine = ["--import", own_recipe + ending]
+    args = ["train", *mine, "--recipe", "wide", "--dataset", "digits", "--set", "width=9", "--output-dir", "r"]
+    assert main([*args, "--json"]) == 0
+    config = json.loads(capsys.readouterr().out)["config"]
+    assert [layer["class"] for layer in config["network"]["layers"]] == ["Dense", "Doubled", "Dense"]
+    assert (config["network"]["layers"][0]["units"], config["seed"]) == (9, 3)
+    np.save("images.npy", digits.test_images[:3])
+    # A process that has not seen the module.
+    command = [sys.executable, "-m", "xpnet", "predict", "r", "images.npy"]
+    done = subprocess.run([*command, *mine], capture_output=True, text=True, cwd=tmp_path)
+    assert (done.returncode, len(done.stdout.split())) == (0, 3), done.stderr
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "Doubled" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("args", "words"),
+    [
+        (["--import", "no_such_module"], "import='no_such_module': cannot be imported: ModuleNotFoundError"),
+        (["--import", "broken.py"], "import='broken.py': cannot be imported: ZeroDivisionError"),
+        (["--set", "depth"], "'depth': must be a name and a value"),
+        (["--set", "depth=3"], "depth=3: the recipe 'mlp' does not use it"),
+    ],
+)
+def test_what_is_wrong_with_ones_own_is_one_line(args, words, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "broken.py").write_text("1 / 0")
+    assert main(["train", "--dataset", "digits", *args]) == 2
+    assert words in one_line(capsys)
+
+
+@pytest.mark.parametrize(
+    ("words", "incomplete", "expected"),
+    [
+        (["train", "--recipe"], "", ["tutorial", "corrected", "mlp", "deep", "cnn", "best"]),
+        (["train", "--recipe"], "c", ["corrected", "cnn"]),
+        (["train", "--dataset"], "d", ["digits"]),
+        (["evaluate", "--dtype"], "", ["float32", "float64"]),
+        (["compare", "--backends"], "numpy,n", ["numpy,numpy"]),
+        (["ladder", "--recipes"], "mlp,t", ["mlp,tutorial"]),
+        ([], "re", ["recipes"]),
+    ],
+)
+def test_tab_completes(words, incomplete, expected):
+    completer = ShellComplete(cli, {}, "xpnet", "_XPNET_COMPLETE")
+    assert [item.value for item in completer.get_completions(words, incomplete)] == expected
+
+
+def test_the_shell_asks_the_program_what_completes():
+    asked = {"_XPNET_COMPLETE": "bash_complete", "COMP_WORDS": "xpnet train --recipe b", "COMP_CWORD": "3"}
+    code = "from xpnet.cli import entry; entry()"
+    done = subprocess.run([sys.executable, "-c", code], env=os.environ | asked, capture_output=True, text=True)
+    assert (done.stdout, done.stderr) == ("plain,best\n", "")
+
+
+def test_every_command_shows_an_example():
+    for name, command in cli.commands.items():
+        assert f"xpnet {name}" in command.epilog
+
+
+def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
+    class Noon(datetime.datetime):
+        @classmethod
+        def now(cls, tz=None):
+            return cls(2026, 11, 29, 12, 0, 0)
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("xpnet.cli.datetime.datetime", Noon)
+    args = ["train", "--dataset", "digits", "--train-samples", "50", "--epochs", "1"]
+    assert [main([*args, "--seed", seed]) for seed in "123"] == [0, 0, 0]
+    names = sorted(path.name for path in (tmp_path / "runs").iterdir())
+    assert names == [f"mlp-digits-20261129-120000{ending}" for ending in ("", "-2", "-3")]
+
+
 def test_fetch_finds_what_is_there(mnist, capsys, monkeypatch):
     from xpnet.data import datasets
 
@@ -116,7 +241,9 @@ def test_compare(tmp_path, capsys):
     args = ["compare", "--recipe", "tutorial", "--dataset", "digits", "--epochs", "2", "--train-samples", "50"]
     args += ["--backends", "numpy,array_api_strict", "--output-dir", str(tmp_path)]
     assert main(args) == 0
-    assert "largest difference" in capsys.readouterr().out
+    table = capsys.readouterr().out
+    assert "curves differ" in table
+    assert max(map(len, table.partition("written")[0].splitlines())) < 80
     rows = json.loads((tmp_path / "compare.json").read_text())
     assert [row["backend"] for row in rows] == ["numpy", "array_api_strict"]
     assert rows[1]["largest_difference"] < 1e-10
@@ -141,6 +268,7 @@ def test_ladder(tmp_path, capsys):
     assert main(args) == 0
     text = capsys.readouterr().out
     assert "parameters" in text
+    assert max(map(len, text.partition("written")[0].splitlines())) < 80
     assert "7,510" in text
     rows = json.loads((tmp_path / "ladder.json").read_text())
     assert [(row["recipe"], row["parameters"]) for row in rows] == [("tutorial", 7400), ("mlp", 7510)]
@@ -168,7 +296,7 @@ def test_plot(run_dir, tmp_path):
         (["train", "--epochs", "x"], "--epochs"),
         (["train", "--hidden-sizes", "3,x"], "3,x"),
         (["train", "--learning-rate", "-1"], "learning_rate=-1.0"),
-        (["train", "--resume"], "--output-dir"),
+        (["train", "--resume"], "output_dir"),
         (["train", "--nonsense"], "--nonsense"),
         (["evaluate", "nowhere"], "'nowhere' is not the folder of a run"),
         (["predict", "nowhere", "x.npy"], "'nowhere' is not the folder of a run"),
@@ -319,7 +447,7 @@ def test_plot_prints_one_document(trained, tmp_path, capsys):
 
 
 def test_what_is_done_is_shown_and_saved_when_the_rest_is_interrupted(tmp_path, capsys, monkeypatch):
-    from xpnet.training import survey
+    from xpnet import survey
 
     def interrupted(recipe="mlp", **settings):
         if recipe == "deep":
@@ -390,7 +518,7 @@ def test_a_run_that_cannot_be_drawn_is_named(trained, tmp_path, capsys):
 def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(tmp_path, capsys, monkeypatch, command, place):
     if place.startswith("/proc") and not sys.platform.startswith("linux"):
         pytest.skip("no such folder here")
-    monkeypatch.setattr(Trainer, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
+    monkeypatch.setattr(Step, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
     (tmp_path / "file").write_text("mine")
     folder = tmp_path / place  # an absolute place stays what it is
     assert main([command, "--dataset", "digits", "--epochs", "1", "--output-dir", str(folder)]) == 2
@@ -405,7 +533,7 @@ def test_a_folder_in_use_is_named(tmp_path, capsys):
 
 
 def test_an_unknown_backend_is_named_before_the_first_of_several_runs(capsys, monkeypatch):
-    monkeypatch.setattr(Trainer, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
+    monkeypatch.setattr(Step, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
     assert main(["compare", "--dataset", "digits", "--backends", "numpy,nope"]) == 2
     assert "backend='nope'" in one_line(capsys)
 
@@ -425,13 +553,14 @@ def test_too_little_memory_is_exit_code_1(capsys):
 
 FULL = """
 import resource, sys
-from xpnet.cli import main
+from xpnet.cli import cli, main
 resource.setrlimit(resource.RLIMIT_FSIZE, (9_000, 9_000))
 sys.exit(main(sys.argv[1:]))
 """
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="a limit of POSIX")
+@pytest.mark.slow
 def test_a_full_disk_is_exit_code_1(tmp_path):
     args = ["train", "--dataset", "digits", "--epochs", "2", "--output-dir", str(tmp_path)]
     result = subprocess.run([sys.executable, "-c", FULL, *args], capture_output=True, text=True)
@@ -441,6 +570,7 @@ def test_a_full_disk_is_exit_code_1(tmp_path):
     assert "File too large" in result.stderr
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_seen_enough_is_no_accident():
     process = subprocess.Popen(
         [sys.executable, "-m", "xpnet", "backends"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -448,7 +578,7 @@ def test_a_reader_that_has_seen_enough_is_no_accident():
     process.stdout.close()
     error = process.stderr.read()
     process.stderr.close()
-    assert (process.wait(60), error) == (1, "")
+    assert (process.wait(600), error) == (1, "")
 
 
 def test_a_diverging_run_is_exit_code_1(tmp_path, capsys):
@@ -466,22 +596,24 @@ def test_the_module_is_the_program(tmp_path):
     assert result.stderr.count("\n") == 1
 
 
+@pytest.mark.slow
 def test_a_closed_standard_output_is_no_error():
     command = ["sh", "-c", 'exec "$0" -m xpnet backends >&-', sys.executable]
-    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=120)
+    done = subprocess.run(command, stderr=subprocess.PIPE, text=True, check=False, timeout=600)
     assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.usefixtures("heeds_interrupts")
+@pytest.mark.slow
 def test_ctrl_c_saves_and_exits_with_130(tmp_path):
     args = ["train", "--recipe=tutorial", "--dataset=digits", "--epochs=5000", f"--output-dir={tmp_path / 'r'}"]
     with subprocess.Popen([sys.executable, "-m", "xpnet", *args], stderr=subprocess.PIPE, text=True) as process:
         try:
-            deadline = time.monotonic() + 120
+            deadline = time.monotonic() + 600
             while not (tmp_path / "r" / "history.csv").exists() and time.monotonic() < deadline:
                 time.sleep(0.05)
             process.send_signal(signal.SIGINT)
-            _, err = process.communicate(timeout=120)
+            _, err = process.communicate(timeout=600)
         finally:
             process.kill()
     assert process.returncode == 130, err
@@ -513,8 +645,10 @@ def test_ctrl_c_in_the_last_epoch_keeps_the_run(tmp_path, capsys, monkeypatch):
     assert main(["evaluate", folder]) == 0
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_the_header_the_epochs_and_no_other_sees_anything(tmp_path):
     """A pseudo-terminal as standard error."""
+    pty = pytest.importorskip("pty")
     args = ["train", "--dataset", "digits", "--epochs", "2", "--output-dir"]
     primary, secondary = pty.openpty()
     process = subprocess.Popen(
@@ -530,7 +664,7 @@ def test_a_terminal_sees_the_header_the_epochs_and_no_other_sees_anything(tmp_pa
         if not piece:
             break
         seen += piece
-    assert process.wait(30) == 0
+    assert process.wait(600) == 0
     process.stdout.close()
     os.close(primary)
     text = seen.decode()

@@ -2,6 +2,8 @@
 
 import doctest
 import importlib
+import json
+import os
 import re
 from pathlib import Path
 from typing import NamedTuple
@@ -10,9 +12,18 @@ import click
 import pytest
 
 import xpnet
-from xpnet.cli import cli
+from xpnet.cli import cli, main
+from xpnet.course import check_exercises, exercise_names, runnable_pages, write_exercises, write_notebooks
+from xpnet.course.source import source_of
 
 DOCS = Path(__file__).parents[1] / "docs"
+
+
+def pages():
+    """Return every page of the site that somebody has written."""
+    return [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
+
+
 EXERCISES = sorted(page.stem for page in (DOCS / "exercises").glob("*.md") if page.stem != "index")
 
 
@@ -78,6 +89,62 @@ def test_every_command_is_in_the_reference_and_every_option_says_what_it_does():
         assert [option.name for option in command.params if isinstance(option, click.Option) and not option.help] == []
 
 
+@pytest.fixture(scope="module")
+def notebooks(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("notebooks")
+    written = write_notebooks(folder)
+    return {path.relative_to(folder).as_posix(): json.loads(path.read_text("utf-8")) for path in written}
+
+
+def test_every_page_with_code_is_a_notebook_whose_cells_are_its_own(notebooks):
+    for name in runnable_pages():
+        page = cells((DOCS / f"{name}.md").read_text())
+        code = [cell for cell in notebooks[f"{name}.ipynb"]["cells"] if cell["cell_type"] == "code"]
+        code = [cell for cell in code if not "".join(cell["source"]).startswith("%")]
+        expected = [cell.code.strip() for cell in page if cell.code.strip()]
+        if "solution" in {tag for cell in page for tag in cell.tags}:
+            expected = expected[: len(code)]
+            assert f"solutions/{Path(name).name}.ipynb" in notebooks
+        assert ["".join(cell["source"]) for cell in code] == expected
+        assert all(cell["outputs"] == [] for cell in code)
+
+
+def test_a_notebooks_text_is_what_jupyter_can_read(notebooks):
+    left = re.compile(r"^```\{|^:::|\{\w+(:\w+)?\}`|^\(\S+\)=$|\.md[)#]", re.MULTILINE)
+    for name, notebook in notebooks.items():
+        for cell in notebook["cells"]:
+            text = "".join(cell["source"])
+            assert cell["cell_type"] == "code" or not left.search(text), f"{name}: {text}"
+
+
+def test_a_notebooks_links_lead_to_notebooks(notebooks):
+    for name, notebook in notebooks.items():
+        text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+        for target in re.findall(r"\]\(([^)#\s]+\.ipynb)\)", text):
+            assert os.path.normpath(Path(name).parent / target) in notebooks, f"{name}: {target}"
+
+
+def test_a_notebook_shows_the_source_as_the_package_has_it(notebooks):
+    text = "".join("".join(cell["source"]) for cell in notebooks["mathematics/dense.ipynb"]["cells"])
+    assert "```python\ndef dense(x: Array, weight: Array" in text
+    assert source_of("xpnet.nn.layers", ["dense_backward"]) in text
+
+
+def test_notebooks_replace_older_ones_and_leave_other_files_alone(tmp_path):
+    (tmp_path / "mine.txt").write_text("mine")
+    first = write_notebooks(tmp_path)
+    first[0].write_text("older")
+    assert write_notebooks(tmp_path) == first
+    assert json.loads(first[0].read_text("utf-8"))["nbformat"] == 4
+    assert (tmp_path / "mine.txt").read_text() == "mine"
+
+
+def test_notebooks_into_a_file_are_refused(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(FileExistsError, match=r"folder=.*is a file"):
+        write_notebooks(tmp_path / "file")
+
+
 def test_the_citation_names_this_version():
     assert f"\nversion: {xpnet.__version__}\n" in (DOCS.parent / "CITATION.cff").read_text()
 
@@ -115,6 +182,71 @@ def test_an_exercises_check_refuses_what_is_given_and_accepts_the_solution(name,
     assert solved == "and checked"
 
 
+def test_exercises_are_files_that_the_check_refuses_until_they_are_solved(tmp_path):
+    written = write_exercises(tmp_path)
+    assert sorted(path.stem for path in written) == sorted(name.replace("-", "_") for name in EXERCISES)
+    for result in check_exercises(tmp_path):
+        assert not result.right
+        assert result.message
+    for path in written:
+        name = path.stem.replace("_", "-")
+        page = cells((DOCS / "exercises" / f"{name}.md").read_text())
+        (solution,) = (cell.code for cell in page if "solution" in cell.tags)
+        path.write_text(f"{path.read_text()}\n\n{solution}\n")
+    assert check_exercises(tmp_path) == [(name, True, "All right.") for name in exercise_names()]
+
+
+def test_work_on_an_exercise_is_not_replaced(tmp_path):
+    first = write_exercises(tmp_path)
+    first[0].write_text("mine = 1")
+    assert write_exercises(tmp_path) == []
+    assert first[0].read_text() == "mine = 1"
+
+
+def test_an_error_in_somebodys_file_is_the_message(tmp_path):
+    (tmp_path / "momentum.py").write_text("def step(:")
+    (result,) = check_exercises(tmp_path)
+    assert not result.right
+    assert result.message.startswith("SyntaxError")
+
+
+def test_a_folder_without_exercises_is_refused(tmp_path):
+    with pytest.raises(FileNotFoundError, match="write them with: xpnet exercises"):
+        check_exercises(tmp_path)
+
+
+def test_the_command_writes_exercises_and_exits_with_1_until_all_are_right(tmp_path, capsys):
+    assert main(["exercises", str(tmp_path)]) == 0
+    with pytest.raises(SystemExit) as stopped:
+        main(["exercises", str(tmp_path), "--check"])
+    assert stopped.value.code == 1
+    assert capsys.readouterr().out.endswith(f"0 of {len(EXERCISES)} are right.\n")
+
+
+INSTEAD_OF = {
+    r"by heart": "memorized",
+    r"learnt": "learned",
+    r"(on|for|of) the way (back|forward)": "in the backward pass, in the forward pass",
+    r"sets? that right": "corrects this",
+    r"whoever": "you, or a noun",
+    r"for ever": "forever, or keeps",
+    r"by the way": "nothing",
+    r"needs? of chance|the chance that layer": "random numbers",
+    r"mend(s|ed|ing)?": "correct, repair",
+    r"to the letter": "exactly",
+    r"at the least": "at least",
+    r"tell(s|ing)? (of|what is) ": "describes, says",
+}
+"""What a page must not say, and what says it better."""
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
+def test_a_page_speaks_plainly(page):
+    text = re.sub(r"^```.*?^```$", "", (DOCS / page).read_text(), flags=re.MULTILINE | re.DOTALL)
+    searches = {better: re.search(rf"\b({said})\b", text, re.IGNORECASE) for said, better in INSTEAD_OF.items()}
+    assert not {found[0]: better for better, found in searches.items() if found}
+
+
 def test_every_exercise_is_listed():
     index = (DOCS / "exercises" / "index.md").read_text()
     assert all(f"]({name}.md)" in index and f"\n{name}\n" in index for name in EXERCISES)
@@ -140,11 +272,13 @@ def test_the_tutorials_own_loop_learns_the_same_on_any_library(backend):
     assert sum(names["answers"] != tutorials_own_loop("numpy")["answers"]) <= 2
 
 
-def test_the_tutorials_figures_of_mnist_are_what_comes_out(mnist):
+@pytest.mark.thorough
+@pytest.mark.xdist_group("mnist")
+def test_the_tutorials_figures_of_mnist_are_what_comes_out(run_on_mnist):
     table = re.findall(r"^\| `(\w+)` \| ([\d.]+) \| ([\d.]+) \| ([\d.]+) \|$", (DOCS / "tutorial.md").read_text(), re.M)
     assert [row[0] for row in table] == ["tutorial", "corrected"]
     for recipe, *told in table:
-        last = xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False).history[-1]
+        last = run_on_mnist(recipe).history[-1]
         measured = [last.test_accuracy, last.test_loss, last.train_accuracy]
         assert [f"{value:.4f}" for value in measured] == told
 

@@ -40,7 +40,7 @@ def test_streams_do_not_depend_on_what_was_drawn_before():
     a.order(0, 50)
     a.noise(NET, 1, 20)
     np.testing.assert_array_equal(a.order(4, 9), b.order(4, 9))
-    np.testing.assert_array_equal(a.weights(NET)[0], b.weights(NET)[0])
+    np.testing.assert_array_equal(a.weights(NET)[0]["weight"], b.weights(NET)[0]["weight"])
     for x, y in zip(a.noise(NET, 4, 9), b.noise(NET, 4, 9), strict=True):
         np.testing.assert_array_equal(x, y)
     assert sorted(a.order(2, 9).tolist()) == list(range(9))

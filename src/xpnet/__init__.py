@@ -13,39 +13,22 @@ from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.augmentation import RandomShift
 from xpnet.nn.convolution import Conv2D
 from xpnet.nn.gradcheck import check_gradients
-from xpnet.nn.layers import (
-    Context,
-    Dense,
-    Dropout,
-    Flatten,
-    GlorotUniform,
-    HeUniform,
-    Initializer,
-    Layer,
-    ShapeError,
-    Uniform,
-)
+from xpnet.nn.initializers import Constant, GlorotUniform, HeUniform, Initializer, Uniform
+from xpnet.nn.layers import Context, Dense, Dropout, Flatten, Layer, ShapeError, Variable
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
-from xpnet.nn.optimizers import (
-    SGD,
-    Adam,
-    AdamW,
-    Cosine,
-    Optimizer,
-    RMSprop,
-    Schedule,
-    StepDecay,
-    WarmUp,
-)
+from xpnet.nn.optimizers import SGD, Adam, AdamW, Optimizer, RMSprop
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D
-from xpnet.training.checkpoint import BusyError, CheckpointError, ResumeError
-from xpnet.training.evaluation import Evaluation, evaluate
-from xpnet.training.history import History, Record
-from xpnet.training.loop import DivergedError, fit
-from xpnet.training.recipes import train
-from xpnet.training.run import Run, load
+from xpnet.nn.schedules import Cosine, Schedule, StepDecay, WarmUp
+from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import Part
+from xpnet.runs.checkpoint import BusyError, CheckpointError, ResumeError
+from xpnet.runs.evaluation import Evaluation, evaluate
+from xpnet.runs.history import History, Record
+from xpnet.runs.run import Run, load
+from xpnet.training.fit import DivergedError, fit
+from xpnet.training.train import train
 
 __all__ = [
     "GELU",
@@ -59,6 +42,7 @@ __all__ = [
     "BatchNorm",
     "BusyError",
     "CheckpointError",
+    "Constant",
     "Context",
     "Conv2D",
     "Cosine",
@@ -80,6 +64,7 @@ __all__ = [
     "MaxPool2D",
     "Network",
     "Optimizer",
+    "Part",
     "RMSprop",
     "RandomShift",
     "ReLU",
@@ -93,7 +78,9 @@ __all__ = [
     "SquaredError",
     "StepDecay",
     "Tanh",
+    "TrainedNetwork",
     "Uniform",
+    "Variable",
     "WarmUp",
     "check_gradients",
     "evaluate",

@@ -11,103 +11,112 @@ import json
 import os
 import sys
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
-from xpnet.backends import BACKENDS, DTYPES, list_backends
+from xpnet._version import __version__
+from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
-from xpnet.files import check_writable_directory
-from xpnet.training.checkpoint import RunDirectory
-from xpnet.training.distributed import NAMES as DISTRIBUTED
-from xpnet.training.distributed import end_job, get_ranks, hold_back
-from xpnet.training.history import count_of_epochs
-from xpnet.training.recipes import RECIPES, check_arguments, train
-from xpnet.training.run import FILES, MODEL, load, load_config, load_history, title_of
-
-Command = Callable[..., Any]
-
-
-def options(*decorators: Callable[[Command], Command]) -> Callable[[Command], Command]:
-    """Apply several options at once."""
-
-    def apply(command: Command) -> Command:
-        for decorator in reversed(decorators):
-            command = decorator(command)
-        return command
-
-    return apply
-
-
-def _sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(int(size) for size in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{value!r}: must be integers with commas between them, such as 100,50") from None
-
-
-recipe_option = click.option("--recipe", default="mlp", show_default=True, help=", ".join(RECIPES) + ".")
-data_dir_option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."
-)
-data_options = options(
-    click.option("--dataset", help=f"{', '.join(NAMES)}; by default MNIST, or digits if that cannot be had."),
+from xpnet.files import check_writable_directory, new_directory
+from xpnet.options import (
+    Command,
+    backend_options,
+    choices,
     data_dir_option,
+    data_options,
+    distributed_option,
+    dtype_option,
+    examples,
+    import_option,
+    json_option,
+    own_option,
+    recipe_option,
+    training_options,
 )
-backend_options = options(
-    click.option("--backend", help=f"{', '.join(BACKENDS)}, or one's device, as cupy:1 or torch:cuda."),
-    click.option("--dtype", help=f"{' or '.join(DTYPES)}."),
-)
-training_options = options(
-    click.option("--seed", type=int, help="Decides all randomness."),
-    click.option("--epochs", type=int, help="How often to go through the training images."),
-    click.option("--batch-size", type=int, help="Images a step."),
-    click.option("--learning-rate", type=float, help="The length of a step."),
-    click.option("--hidden-sizes", callback=_sizes, help="Units of each hidden layer, such as 100,50."),
-    click.option("--train-samples", type=int, help="Take only the first so many training images."),
-    click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
-    click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set."),
-)
-json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+from xpnet.recipes import RECIPES
+from xpnet.runs.checkpoint import RunDirectory
+from xpnet.runs.history import count_of_epochs
+from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
+from xpnet.training.distributed import end_job, get_ranks, hold_back
+from xpnet.training.train import check_arguments, train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="xpnet")
+@click.version_option(__version__)
 def cli() -> None:
     """A neural network written once, trained on NumPy, CuPy, torch or JAX."""
 
 
-@cli.command("train", short_help="Train a network by a recipe.")
+@cli.command("recipes", epilog=examples("xpnet recipes", "xpnet recipes --import mine.py --json"))
+@import_option
+@json_option
+def recipes_command(as_json: bool) -> None:
+    """Say what each recipe is, and what it does by default."""
+    if as_json:
+        rows = [{"what": recipe.what, **vars(recipe), "settings": recipe.settings} for recipe in RECIPES.values()]
+        print_json({"recipes": [{name: row[name] for name in row if name != "build"} for row in rows]})
+        return
+    for recipe in RECIPES.values():
+        samples = (
+            f"the first {recipe.train_samples:,} training images" if recipe.train_samples else "all training images"
+        )
+        lines = [f"{recipe.what}.", f"{recipe.dtype}, seed {recipe.seed}, {samples}.", _defaults(recipe.settings)]
+        click.echo(recipe.name)
+        click.echo("\n".join(click.wrap_text(line, 79, "  ", "    ") for line in lines))
+
+
+def _defaults(settings: dict[str, Any]) -> str:
+    """Write the defaults of a recipe's settings as one would give them."""
+    options = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
+    lists = {name: ",".join(map(str, value)) for name, value in options.items() if isinstance(value, tuple)}
+    words = [f"{name} {value}" for name, value in (options | lists).items() if value is not None]
+    if open_ones := [name for name, value in options.items() if value is None]:
+        words.append(f"{', '.join(open_ones)}: chosen to suit the data")
+    return "; ".join(words)
+
+
+@cli.command(
+    "train",
+    short_help="Train a network by a recipe.",
+    epilog=examples(
+        "xpnet train",
+        "xpnet train --recipe cnn --backend cupy --output-dir run",
+        "xpnet train --recipe cnn --backend cupy --output-dir run --resume",
+        "xpnet train --import mine.py --recipe mine --set depth=3",
+    ),
+)
+@import_option
 @recipe_option
 @data_options
 @backend_options
 @training_options
 @click.option("--output-dir", type=click.Path(path_type=Path), help="By default runs/RECIPE-DATASET-TIME/.")
-@click.option("--distributed", help=f"{' or '.join(DISTRIBUTED)}: train on all processes that mpiexec has started.")
+@own_option
+@distributed_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
 @click.option("--progress/--no-progress", default=True, help="Show what goes on, on a terminal.")
 @json_option
-def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, **settings: Any) -> None:
-    """Train a network by a recipe: what is not given is as the recipe says.
+def train_command(
+    as_json: bool, output_dir: Path | None, dataset: str | None, own: dict[str, Any], **settings: Any
+) -> None:
+    """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
 
-    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS and XPNET_OFFLINE stand in for options.
+    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
+    for options.
     """
     ranks = get_ranks(settings.pop("distributed"))
-    if settings["resume"] and output_dir is None:
-        raise ValueError("--resume: needs the --output-dir of the run to go on with")
+    settings |= own
     check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
     ranks.open_backend(settings["backend"])
     data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
+    data.first(settings["train_samples"])  # refused here, before there is a folder, if there are not as many
     if output_dir is None:
-        now = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        output_dir = Path("runs") / f"{settings['recipe']}-{data.name}-{now}"
+        name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        output_dir = ranks.from_first(lambda: new_directory(Path("runs") / name))
     checkpoints = RunDirectory(output_dir).checkpoints
     if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
@@ -143,7 +152,12 @@ def train_command(as_json: bool, output_dir: Path | None, dataset: str | None, *
     click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
 
-@cli.command("evaluate", short_help="Test the network of a run.")
+@cli.command(
+    "evaluate",
+    short_help="Test the network of a run.",
+    epilog=examples("xpnet evaluate run", "xpnet evaluate run --backend torch --json"),
+)
+@import_option
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.option("--dataset", help=f"{', '.join(NAMES)}; by default what the run was trained on.")
 @data_dir_option
@@ -158,7 +172,7 @@ def evaluate_command(
     as_json: bool,
 ) -> None:
     """Test the network in RUN_DIR, on the dataset that it was trained on unless another is named."""
-    from xpnet.training.evaluation import evaluate
+    from xpnet.runs.evaluation import evaluate
 
     network = load(run_dir, backend=backend, dtype=dtype)
     name = dataset or load_config(run_dir)["dataset"]
@@ -173,7 +187,8 @@ def evaluate_command(
     click.echo(f"{run_dir} on {data.name}: test accuracy {result.accuracy:.4f}\n{result.table()}")
 
 
-@cli.command("predict", short_help="Predict the classes of images.")
+@cli.command("predict", short_help="Predict the classes of images.", epilog=examples("xpnet predict run images.npy"))
+@import_option
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.argument("images", type=click.Path(path_type=Path))
 @backend_options
@@ -215,7 +230,7 @@ def read_images(path: Path) -> Any:
         ) from None
 
 
-@cli.command("backends", short_help="List the backends and their devices.")
+@cli.command("backends", short_help="List the backends and their devices.", epilog=examples("xpnet backends"))
 @json_option
 def backends_command(as_json: bool) -> None:
     """List the backends: versions, devices, and why one cannot be used."""
@@ -235,10 +250,10 @@ def backends_command(as_json: bool) -> None:
         return
     for info in found:
         state = f"devices: {', '.join(info.devices)}" if info.usable else f"not usable: {info.reason}"
-        click.echo(f"{info.name:<17} {info.version or '-':<14} {state}")
+        click.echo(click.wrap_text(state, 79, f"{info.name:<17} {info.version or '-':<14} ", " " * 33))
 
 
-@cli.command("fetch")
+@cli.command("fetch", epilog=examples("xpnet fetch --data-dir mnist"))
 @click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files go.")
 @json_option
 def fetch_command(data_dir: Path | None, as_json: bool) -> None:
@@ -250,17 +265,27 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
     click.echo(f"MNIST is complete and verified in {folder}")
 
 
-@cli.command("compare", short_help="Run one recipe on several backends.")
+@cli.command(
+    "compare",
+    short_help="Run one recipe on several backends.",
+    epilog=examples("xpnet compare --backends numpy,torch --dtype float64"),
+)
+@import_option
 @recipe_option
 @data_options
-@click.option("--backends", "specs", help="With commas between them; by default all that are usable.")
-@click.option("--dtype", help=f"{' or '.join(DTYPES)}.")
+@click.option(
+    "--backends",
+    "specs",
+    shell_complete=choices(backend_names),
+    help="With commas between them; by default all that are usable.",
+)
+@dtype_option
 @training_options
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run one recipe with one seed on several backends, and show how far they agree and how long they take."""
-    from xpnet.training import survey
+    from xpnet import survey
 
     names = _names(specs) or survey.usable_backends()
     survey.check_survey([settings["recipe"]], names, settings)
@@ -268,25 +293,31 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
     _run_survey(*how, names, settings, output_dir, as_json)
 
 
-@cli.command("ladder", short_help="Run the recipes in order.")
+@cli.command(
+    "ladder",
+    short_help="Run the recipes in order.",
+    epilog=examples("xpnet ladder --dataset digits --output-dir ladder"),
+)
+@import_option
 @data_options
 @backend_options
-@click.option("--recipes", help="With commas between them; by default all.")
+@click.option("--recipes", shell_complete=choices(lambda: RECIPES), help="With commas between them; by default all.")
 @click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int, help="For the linear algebra; by default as the libraries are set.")
+@click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy.")
+@click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run the recipes in order, and show what each step buys."""
-    from xpnet.training import survey
+    from xpnet import survey
 
     names = _names(recipes) or list(RECIPES)
     survey.check_survey(names, [settings["backend"]], settings)
     _run_survey(survey.ladder, survey.ladder_table, survey.save_ladder, names, settings, output_dir, as_json)
 
 
-@cli.command("plot", short_help="Draw the curves of a run.")
+@cli.command("plot", short_help="Draw the curves of a run.", epilog=examples("xpnet plot run curves.svg"))
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.argument("picture", type=click.Path(path_type=Path))
 @json_option
@@ -305,7 +336,12 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     click.echo(f"written: {picture}")
 
 
-@cli.command("export", short_help="Export the network of a run to other programs.")
+@cli.command(
+    "export",
+    short_help="Export the network of a run to other programs.",
+    epilog=examples("xpnet export run model.onnx"),
+)
+@import_option
 @click.argument("run_dir", type=click.Path(path_type=Path))
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
@@ -321,6 +357,50 @@ def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
         print_json({"run": str(run_dir), "file": str(path)})
         return
     click.echo(f"written: {path}")
+
+
+@cli.command("notebooks", short_help="Write the pages of the course as notebooks.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@json_option
+def notebooks_command(folder: Path, as_json: bool) -> None:
+    """Write every page of the documentation that has code into FOLDER, as a Jupyter notebook.
+
+    No connection is needed. Notebooks of the same names are replaced.
+    """
+    from xpnet.course import write_notebooks
+
+    written = write_notebooks(folder)
+    if as_json:
+        print_json({"folder": str(folder), "notebooks": [str(path) for path in written]})
+        return
+    click.echo(f"written: {len(written)} notebooks in {folder}")
+
+
+@cli.command("exercises", short_help="Write the exercises, or check them.")
+@click.argument("folder", type=click.Path(path_type=Path))
+@click.option("--check", is_flag=True, help="Run the files in FOLDER and say which of them are right.")
+@json_option
+def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
+    """Write a Python file for each exercise into FOLDER, or check what has become of them.
+
+    A file that is there already is left alone. With --check the exit code is 1 while one of them is not right.
+    """
+    from xpnet.course.exercises import check_exercises, report, write_exercises
+
+    if not check:
+        written = write_exercises(folder)
+        if as_json:
+            print_json({"folder": str(folder), "written": [str(path) for path in written]})
+            return
+        click.echo(f"written: {len(written)} exercises in {folder}")
+        return
+    results = check_exercises(folder)
+    if as_json:
+        print_json({"folder": str(folder), "results": [result._asdict() for result in results]})
+    else:
+        click.echo(report(results))
+    if not all(result.right for result in results):
+        sys.exit(1)
 
 
 def _run_survey(
@@ -346,7 +426,7 @@ def _run_survey(
 
 def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
     """Save and print the runs that are done, be it all or those before an interrupt."""
-    from xpnet.training import survey
+    from xpnet import survey
 
     if not rows:
         return

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import itertools
 import os
 import secrets
 import time
 from pathlib import Path
 
-from xpnet.checks import require_path
+from xpnet.parts import require_path
 
 TEMPORARY_SUFFIX = ".xpnet-tmp"
 """Ends the name of a file that is being written: one that was left behind can be told, and swept away."""
@@ -78,6 +79,29 @@ def _fsync(descriptor: int) -> None:
     except OSError as error:
         if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
             raise
+
+
+def new_directory(path: str | os.PathLike[str]) -> Path:
+    """Make a folder that was not there before: ``path``, or else ``path-2``, ``path-3`` and so on.
+
+    Several processes that ask for the same name at the same moment each get a folder of their own.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     [new_directory(Path(folder, "run")).name for _ in range(3)]
+    ['run', 'run-2', 'run-3']
+    """
+    wanted = require_path("path", path)
+    for number in itertools.count(1):
+        directory = wanted if number == 1 else wanted.with_name(f"{wanted.name}-{number}")
+        try:
+            directory.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return directory
+    raise AssertionError("there is always a number that is free")
 
 
 def check_writable_directory(path: str | os.PathLike[str], argument: str = "output_dir") -> Path:

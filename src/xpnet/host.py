@@ -1,4 +1,4 @@
-"""The host: how many threads its linear algebra takes, and what becomes of the memory of freed arrays."""
+"""The host: its processors, the threads of its linear algebra, and what becomes of the memory of freed arrays."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import ctypes
 import operator
 import os
 from collections.abc import Iterator
+from pathlib import Path
 
 
 @contextlib.contextmanager
@@ -48,8 +49,45 @@ def check_threads(threads: int | None) -> int | None:
     ValueError
         If the number is not at least 1.
     """
-    argument = "threads" if threads is not None else "XPNET_THREADS"
-    given = threads if threads is not None else os.environ.get("XPNET_THREADS")
+    return _count("threads", threads)
+
+
+def check_workers(workers: int | None) -> int | None:
+    """Return how many workers to start: ``workers``, else ``XPNET_WORKERS``, else ``None``; see `check_threads`."""
+    return _count("workers", workers)
+
+
+def processors() -> int:
+    """Count the processors that this process may use: in a container or on a shared server fewer than there are.
+
+    Examples
+    --------
+    >>> processors() >= 1
+    True
+    """
+    # From Python 3.13 on; it heeds affinity, and the user's PYTHON_CPU_COUNT.
+    count = getattr(os, "process_cpu_count", os.cpu_count)() or 1
+    if hasattr(os, "sched_getaffinity"):
+        count = min(count, len(os.sched_getaffinity(0)))
+    quota = _cgroup_quota()
+    return count if quota is None else max(1, min(count, int(quota)))
+
+
+def _cgroup_quota() -> float | None:
+    """Return how many processors' time a container of Linux may take, if that is limited."""
+    with contextlib.suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+        return None if quota == "max" else int(quota) / int(period)
+    with contextlib.suppress(OSError, ValueError):
+        folder = Path("/sys/fs/cgroup/cpu")
+        limit = int((folder / "cpu.cfs_quota_us").read_text())
+        return None if limit < 0 else limit / int((folder / "cpu.cfs_period_us").read_text())
+    return None
+
+
+def _count(name: str, value: int | None) -> int | None:
+    argument = name if value is not None else f"XPNET_{name.upper()}"
+    given = value if value is not None else os.environ.get(argument)
     if given is None or given == "":
         return None
     try:

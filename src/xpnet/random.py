@@ -18,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_integer
+from xpnet.parts import require_integer
 
 
 def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:

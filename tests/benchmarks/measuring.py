@@ -10,10 +10,10 @@ import numpy as np
 
 import xpnet
 from xpnet.backends import installed_version
+from xpnet.recipes import Plan
 from xpnet.training.distributed import Ranks
-from xpnet.training.loop import Loop, Plan
-from xpnet.training.step import Trainer
-from xpnet.training.stopping import EarlyStopping
+from xpnet.training.loop import Loop
+from xpnet.training.step import Step
 
 
 def images(quick):
@@ -39,9 +39,9 @@ def loop_of(layers, data, batch, backend, ranks=None):
     ranks = ranks or Ranks()
     network = xpnet.Network(layers, (784,))
     all_reduce = ranks.all_reduce(backend)
-    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), backend, "float32", all_reduce)
-    plan = Plan(10**6, batch, xpnet.Schedule(), 0.0, EarlyStopping(), xpnet.random.Streams(0))
-    return Loop(trainer, plan, data, ranks)
+    trainer = Step(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), backend, "float32", all_reduce)
+    plan = Plan(network, epochs=10**6, batch_size=batch)
+    return Loop(trainer, plan, xpnet.random.Streams(0), data, ranks)
 
 
 def our_epoch(data, batch, backend, hidden=(100,)):

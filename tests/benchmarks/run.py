@@ -22,7 +22,9 @@ from measuring import images, machine, our_epoch, take_turns
 
 import xpnet
 from xpnet.host import kept_memory, thread_limit
-from xpnet.training.step import Trainer, device_data
+from xpnet.nn.trained import to_device
+from xpnet.training.batches import move_samples
+from xpnet.training.step import Step
 
 LENET = [
     *[xpnet.Conv2D(8, 5), xpnet.MaxPool2D(2), xpnet.ReLU()],
@@ -35,19 +37,18 @@ def our_step(layers, data, batch):
     """One step of a network of images, plain SGD, the batch always the same."""
     network = xpnet.Network(layers, (28, 28))
     backend = xpnet.get_backend("numpy")
-    trainer = Trainer(network, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.01), backend, "float32")
+    trainer = Step(network, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.01), backend, "float32")
     rng = np.random.default_rng(0)
-    theta, state = network.init(rng)
-    state = [{name: value.astype(np.float32) for name, value in layer.items()} for layer in state]
-    box = [trainer.start(theta.astype(np.float32), {}, state)]
-    held = device_data(trainer, data.train_images[:batch], data.train_labels[:batch], 10)
+    params, state = (to_device(layers, backend, "float32") for layers in (network.init(rng), network.init_state()))
+    box = [trainer.start(params, state)]
+    held = move_samples(trainer, data.train_images[:batch], data.train_labels[:batch], 10)
     inputs = {"index": np.arange(batch, dtype=np.int32), "rate": np.asarray(0.01, np.float32)}
     for i, noise in enumerate(network.noise(rng, batch)):
         if noise is not None:
             inputs[f"noise.{i}"] = noise
 
     def step():
-        box[0] = trainer.step(box[0], inputs, held)
+        box[0] = trainer.take(box[0], inputs, held)
 
     return step
 
@@ -127,9 +128,7 @@ def mlp_rows(data, repeats):
 
 
 def convolution_rows(data, repeats):
-    best = [
-        layer for layer in xpnet.training.recipes.best(data).network.layers if type(layer).__name__ != "RandomShift"
-    ]
+    best = [layer for layer in xpnet.recipes.best(data).network.layers if type(layer).__name__ != "RandomShift"]
     rows = []
     for name, layers, target in (("LeNet-like step", LENET, 1.5), ("step of best's layers", best, 1.0)):
         for batch in (32, 128):

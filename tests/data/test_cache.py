@@ -173,6 +173,7 @@ print(len(datasets.load_mnist(folder).train_labels))
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["empty", "with a bad file"])
+@pytest.mark.slow
 def test_eight_processes_at_once(damaged, web, online, little_mnist, tmp_path):
     folder = tmp_path / "mnist"
     if damaged:
@@ -185,7 +186,7 @@ def test_eight_processes_at_once(damaged, web, online, little_mnist, tmp_path):
     for process in running:
         process.stdin.write("\n")
         process.stdin.flush()
-    assert [process.communicate(timeout=60) for process in running] == [("23\n", "")] * 8
+    assert [process.communicate(timeout=600) for process in running] == [("23\n", "")] * 8
     expected = dict(little_mnist)
     if damaged:
         expected[FIRST + ".bad"] = b"bad"

@@ -20,7 +20,7 @@ from xpnet import (
     Sigmoid,
     Tanh,
 )
-from xpnet.training.recipes import RECIPES
+from xpnet.recipes import RECIPES
 
 
 @pytest.fixture(scope="session")

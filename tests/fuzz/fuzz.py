@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["xpnet", "gzip", "csv"]):
 
     import xpnet
     from xpnet.data import IdxError, decode_idx, encode_idx
+    from xpnet.runs.history import COLUMNS, History
     from xpnet.training import checkpoint, run
-    from xpnet.training.history import COLUMNS, History
 
 FOLDER = Path(tempfile.mkdtemp(prefix="xpnet-fuzz-"))
 NETWORK = xpnet.Network(
@@ -131,7 +131,8 @@ def seeds(reader: str) -> list[bytes]:
     return [(FOLDER / name).read_bytes() for name in ("small", run.MODEL)]
 
 
-WEIGHTS = NETWORK.bind(*NETWORK.init(np.random.default_rng(0)), xpnet.get_backend("numpy")).named_arrays()
+START = NETWORK.init(np.random.default_rng(0)), NETWORK.init_state()
+WEIGHTS = xpnet.TrainedNetwork(NETWORK, *START, xpnet.get_backend("numpy")).named_arrays()
 READERS = {"idx": idx, "arrays": arrays, "signed": arrays, "network": network, "history": history}
 
 

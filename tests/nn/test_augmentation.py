@@ -18,13 +18,13 @@ def test_shifts_move_images_and_gradients(backend):
         if 0 <= i < 5 and 0 <= j < 4:
             expected[r, :, s, n] = x[i, :, j, n]
     np.testing.assert_array_equal(backend.to_numpy(shift_images(backend.asarray(x), backend.asarray(shifts))), expected)
-    layer, ctx = RandomShift(3), Context(backend.xp, training=True)
-    _, cache = layer.forward({}, backend.asarray(x), ctx, noise=backend.asarray(shifts))
+    layer, ctx = RandomShift(3), Context(backend.xp, training=True, noise=backend.asarray(shifts))
+    _, cache = layer.forward({}, backend.asarray(x), ctx)
     dy = rng.normal(size=x.shape)
     dx, _ = layer.backward({}, cache, backend.asarray(dy), ctx)
     # The adjoint of a linear map: <shift x, dy> = <x, dx>.
     np.testing.assert_allclose(np.sum(expected * dy), np.sum(x * backend.to_numpy(dx)))
-    same, _ = layer.forward({}, backend.asarray(x), Context(backend.xp), noise=backend.asarray(shifts))
+    same, _ = layer.forward({}, backend.asarray(x), ctx._replace(training=False))
     np.testing.assert_array_equal(backend.to_numpy(same), x)
 
 

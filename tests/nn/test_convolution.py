@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 import xpnet
 from xpnet import AveragePool2D, Conv2D, MaxPool2D, RandomShift
-from xpnet.nn import convolution
 from xpnet.nn.convolution import (
     LOWERINGS,
     conv2d,
@@ -52,20 +51,18 @@ def test_convolution_and_its_gradient(n, channels, filters, size, kernel, stride
     x = rng.normal(size=(size[0], channels, size[1], n))
     w, b = rng.normal(size=(kernel[0], filters, kernel[1], channels)), rng.normal(size=filters)
     where = {"stride": stride, "padding": padding}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(convolution, "convolution_lowering", lambda xp: lowering)
-        patch.setattr(convolution, "product_limit", lambda xp: limit)
-        y = conv2d(x, w, b, **where)
-        np.testing.assert_allclose(y, naive_conv2d(x, w, b, **where), atol=1e-12)
-        dy = rng.normal(size=y.shape)
-        dx, dw, db = conv2d_backward(x, w, dy, **where)
-        for analytic, at, function in (
-            (dx, x, lambda v: conv2d(v, w, b, **where)),
-            (dw, w, lambda v: conv2d(x, v, b, **where)),
-            (db, b, lambda v: conv2d(x, w, v, **where)),
-        ):
-            numerical = numerical_gradient(lambda v, f=function: float(np.sum(f(v) * dy)), at, 1e-4)
-            assert relative_error(analytic, numerical) < 1e-6
+    how = where | {"how": (lowering, limit)}
+    y = conv2d(x, w, b, **how)
+    np.testing.assert_allclose(y, naive_conv2d(x, w, b, **where), atol=1e-12)
+    dy = rng.normal(size=y.shape)
+    dx, dw, db = conv2d_backward(x, w, dy, **how)
+    for analytic, at, function in (
+        (dx, x, lambda v: conv2d(v, w, b, **how)),
+        (dw, w, lambda v: conv2d(x, v, b, **how)),
+        (db, b, lambda v: conv2d(x, w, v, **how)),
+    ):
+        numerical = numerical_gradient(lambda v, f=function: float(np.sum(f(v) * dy)), at, 1e-4)
+        assert relative_error(analytic, numerical) < 1e-6
 
 
 @pytest.mark.parametrize("lowering", sorted(LOWERINGS))
@@ -83,14 +80,13 @@ def test_convolution_and_its_gradient(n, channels, filters, size, kernel, stride
     ],
     ids=str,
 )
-def test_layer_is_the_same_on_every_backend(backend, layer, lowering, monkeypatch):
-    monkeypatch.setattr(convolution, "convolution_lowering", lambda xp: lowering)
+def test_layer_is_the_same_on_every_backend(backend, layer, lowering):
     rng = np.random.default_rng(0)
     host = np.round(2.0 * rng.normal(size=(7, 3, 6, 2)))  # rounded, so that windows have ties
-    params, _ = layer.init(rng, (7, 6, 3))
+    params = layer.init(rng, (7, 6, 3))
     results = []
     for opened in (xpnet.get_backend("numpy"), backend):
-        ctx = Context(opened.xp, training=True)
+        ctx = Context(opened.xp, training=True, convolution=(lowering, 500))
         moved = {name: opened.asarray(value) for name, value in params.items()}
         y, cache = layer.forward(moved, opened.asarray(host), ctx)
         dy = np.cos(np.arange(float(np.prod(y.shape)))).reshape(y.shape)
@@ -158,8 +154,8 @@ def test_defaults_are_the_documented_ones():
     assert AveragePool2D() == AveragePool2D(2, stride=None, padding=0)
     assert MaxPool2D(3).geometry == ((3, 3), (3, 3), (0, 0))
     assert RandomShift() == RandomShift(2)
-    assert Conv2D(2, 3).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight", "bias"}
-    assert Conv2D(2, 3, bias=False).init(np.random.default_rng(0), (4, 5, 1))[0].keys() == {"weight"}
+    assert Conv2D(2, 3).init(np.random.default_rng(0), (4, 5, 1)).keys() == {"weight", "bias"}
+    assert Conv2D(2, 3, bias=False).init(np.random.default_rng(0), (4, 5, 1)).keys() == {"weight"}
 
 
 def test_the_lowerings_are_those_that_backends_choose_between():

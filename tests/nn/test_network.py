@@ -1,5 +1,8 @@
 """The network: shapes, parameters in one vector, gradients of the whole, predictions."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -20,9 +23,17 @@ from xpnet import (
     SoftmaxCrossEntropy,
     SquaredError,
     Tanh,
+    TrainedNetwork,
     check_gradients,
 )
 from xpnet.nn.layers import Context
+
+
+def trained(network, backend=None, dtype="float32"):
+    """Give a network the weights that it starts with."""
+    params, state = network.init(np.random.default_rng(0)), network.init_state()
+    return TrainedNetwork(network, params, state, backend or xpnet.get_backend("numpy"), dtype)
+
 
 DENSE = Network([Dense(5), Tanh(), Dropout(0.3), Dense(4, bias=False), GELU(), Dense(3)], (6,))
 IMAGES = Network(
@@ -37,12 +48,12 @@ def test_gradients_of_whole_networks(backend, network, loss):
     rng = np.random.default_rng(0)
     images = rng.normal(size=(3, *network.input_shape))
     errors = check_gradients(network, loss, images, np.asarray([0, 2, 1]), backend=backend, seed=4)
-    assert set(errors) == {f"layers.{s.layer}.{s.name}" for s in network.slots}
+    assert set(errors) == {f"layers.{i}.{name}" for i, declared in enumerate(network.parameters) for name in declared}
     assert max(errors.values()) < 1e-6, errors
 
 
 def test_a_wrong_gradient_is_found():
-    from xpnet.training.recipes import TutorialReLU
+    from xpnet.recipes import TutorialReLU
 
     network = Network([Dense(8), TutorialReLU(), Dense(3)], (4,))
     images = np.random.default_rng(0).normal(size=(5, 4))
@@ -60,7 +71,7 @@ def test_a_wrong_gradient_is_found():
 )
 def test_images_of_another_arrangement_are_refused(takes, refused):
     network = Network([Flatten(), Dense(3)], takes)
-    bound = network.bind(*network.init(np.random.default_rng(0)), xpnet.get_backend("numpy"))
+    bound = trained(network)
     size = int(np.prod(takes))
     for shape in (takes, (*takes, 1), (1, *takes), (size,), (size, 1)):
         assert bound.logits(np.zeros((2, *shape))).shape == (2, 3)
@@ -102,8 +113,7 @@ def test_gradients_of_what_does_not_fit_are_not_checked(change, error, words):
 
 def test_forward_equals_torch(torch):
     network = Network([Dense(7), ReLU(), Dense(5), Sigmoid(), Dense(3)], (4,))
-    theta, state = network.init(np.random.default_rng(0))
-    params = network.unflatten(theta, np)
+    params, state = network.init(np.random.default_rng(0)), network.init_state()
     theirs = torch.nn.Sequential(
         torch.nn.Linear(4, 7),
         torch.nn.ReLU(),
@@ -122,19 +132,13 @@ def test_forward_equals_torch(torch):
     ).backward()
     np.testing.assert_allclose(y, theirs(torch.tensor(x)).detach().numpy(), rtol=1e-12)
     loss = SoftmaxCrossEntropy()
-    _, cache = loss.forward(y, loss.targets(np.arange(6) % 3, 3), xp=np)
-    gradients, dx = network.backward(params, caches, loss.backward(cache, xp=np), Context(np, training=True))
+    dy = loss.gradient(y, loss.targets(np.arange(6) % 3, 3), xp=np)
+    dx, gradients = network.backward(params, caches, dy, Context(np, training=True))
     assert dx is None
     for i, grads in enumerate(gradients):
         if grads:
             np.testing.assert_allclose(grads["weight"], theirs[i].weight.grad.numpy().T, rtol=1e-9, atol=1e-12)
             np.testing.assert_allclose(grads["bias"], theirs[i].bias.grad.numpy(), rtol=1e-9, atol=1e-12)
-
-
-def test_flatten_undoes_unflatten(backend):
-    theta = backend.asarray(np.arange(float(IMAGES.size)))
-    again = IMAGES.flatten(IMAGES.unflatten(theta, backend.xp), backend.xp)
-    np.testing.assert_array_equal(backend.to_numpy(again), np.arange(float(IMAGES.size)))
 
 
 def test_summary_counts():
@@ -147,8 +151,7 @@ def test_summary_counts():
 
 @pytest.mark.parametrize("network", [DENSE, IMAGES], ids=["dense", "images"])
 def test_prediction_returns_the_callers_kind_of_array(backend, network):
-    theta, state = network.init(np.random.default_rng(0))
-    bound = network.bind(theta, state, xpnet.get_backend("numpy"), "float64")
+    bound = trained(network, dtype="float64")
     images = np.random.default_rng(1).integers(0, 256, size=(7, *network.input_shape)).astype(np.uint8)
     expected = np.argmax(bound.logits(images), axis=1)
     labels = bound.predict(backend.asarray(images))
@@ -169,8 +172,7 @@ def test_prediction_returns_the_callers_kind_of_array(backend, network):
     ids=["fortran", "strided", "big-endian", "list"],
 )
 def test_prediction_takes_any_layout(distort):
-    theta, state = DENSE.init(np.random.default_rng(0))
-    bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"), "float64")
+    bound = trained(DENSE, dtype="float64")
     images = np.random.default_rng(1).normal(size=(5, 6))
     images.flags.writeable = False
     np.testing.assert_array_equal(bound.predict(distort(images)), bound.predict(images))
@@ -182,10 +184,9 @@ KINDS = ["u1", "i1", "u2", ">i2", "u4", ">i4", "u8", "i8", "f2", ">f2", "f4", ">
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_prediction_takes_every_kind_of_number(backend, dtype):
     """Of NumPy, whatever the network's library has of them."""
-    theta, state = DENSE.init(np.random.default_rng(0))
     with backend.session(dtype):
-        bound = DENSE.bind(theta, state, backend, dtype)
-    here = DENSE.bind(theta, state, xpnet.get_backend("numpy"), "float64")
+        bound = trained(DENSE, backend, dtype)
+    here = trained(DENSE, dtype="float64")
     pixels = np.random.default_rng(1).integers(0, 128, (4, 6))
     for kind in KINDS:
         images = pixels.astype(kind) if np.dtype(kind).kind in "ui" else (pixels / 255).astype(kind)
@@ -197,8 +198,7 @@ def test_prediction_takes_every_kind_of_number(backend, dtype):
 
 @pytest.mark.parametrize("images", [np.empty((0, 6)), np.empty((0, 6), np.uint8), np.empty((0, 2, 3), np.float16)])
 def test_prediction_of_nothing_is_nothing(backend, images):
-    theta, state = DENSE.init(np.random.default_rng(0))
-    bound = DENSE.bind(theta, state, backend)
+    bound = trained(DENSE, backend)
     assert bound.predict(images).shape == (0,)
     assert bound.logits(images).shape == bound.predict_proba(images).shape == (0, 3)
 
@@ -224,23 +224,34 @@ def test_prediction_of_nothing_is_nothing(backend, images):
     ],
 )
 def test_bad_images_are_refused(images, error, words):
-    theta, state = DENSE.init(np.random.default_rng(0))
-    bound = DENSE.bind(theta, state, xpnet.get_backend("numpy"))
+    bound = trained(DENSE)
     with pytest.raises(error, match=words):
         bound.predict(images)
 
 
 def test_weights_of_another_size_are_refused():
-    theta, state = DENSE.init(np.random.default_rng(0))
-    for parameters, states in ((theta[:-1], state), (theta[None, :], state), (theta, state[:-1])):
-        with pytest.raises(
-            ShapeError, match=rf"^theta of shape .*: this network has {DENSE.size} parameters and 6 layers"
-        ):
-            DENSE.bind(parameters, states, xpnet.get_backend("numpy"))
+    params, state = DENSE.init(np.random.default_rng(0)), DENSE.init_state()
+    transposed = [{name: array.T for name, array in layer.items()} for layer in params]
+    unknown = [{**layer, "scale": np.ones(1)} for layer in params]
+    for wrong, words in ((params[:-1], "params"), (transposed, "params"), (unknown, "params"), (params, "state")):
+        states = state[:-1] if words == "state" else state
+        with pytest.raises(ShapeError, match=rf"^{words} of shapes .*: the layers of this network declare"):
+            TrainedNetwork(DENSE, wrong, states, xpnet.get_backend("numpy"))
+
+
+@pytest.mark.parametrize("network", [DENSE, IMAGES], ids=["dense", "images"])
+def test_a_trained_network_can_be_copied_and_pickled(backend, network):
+    before = trained(network, backend)
+    images = np.random.default_rng(1).normal(size=(3, *network.input_shape))
+    for after in (copy.deepcopy(before), pickle.loads(pickle.dumps(before))):
+        assert isinstance(after, TrainedNetwork)
+        assert after.layers == before.layers
+        assert after.backend.spec == before.backend.spec
+        np.testing.assert_array_equal(after.logits(images), before.logits(images))
 
 
 def test_a_network_without_weights_says_so():
-    with pytest.raises(ValueError, match="no weights yet"):
+    with pytest.raises(ValueError, match=r"^this network has no weights yet: train it with xpnet\.fit, or load one"):
         DENSE.predict(np.zeros((1, 6)))
 
 

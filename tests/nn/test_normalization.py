@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from xpnet import BatchNorm
 from xpnet.nn.gradcheck import numerical_gradient, relative_error
-from xpnet.nn.layers import Context
+from xpnet.nn.layers import Context, draw
 from xpnet.nn.normalization import batch_norm, batch_norm_backward, normalize, normalize_backward
 
 SHAPES = st.one_of(
@@ -61,7 +61,7 @@ def test_layer_equals_torch_in_training_and_evaluation(backend, shape, torch):
     layer = BatchNorm()
     theirs = (torch.nn.BatchNorm1d if len(shape) == 2 else torch.nn.BatchNorm2d)(4, dtype=torch.float64)
     to_torch = (lambda a: a) if len(shape) == 2 else (lambda a: np.ascontiguousarray(np.transpose(a, (3, 1, 0, 2))))
-    params, state = layer.init(rng, shape[1:] if len(shape) == 2 else (3, 5, 4))
+    state = draw(layer.statistics(shape[1:] if len(shape) == 2 else (3, 5, 4)), rng)
     params = {"gamma": rng.normal(size=4), "beta": rng.normal(size=4)}
     with torch.no_grad():
         theirs.weight.copy_(torch.tensor(params["gamma"]))
@@ -75,8 +75,8 @@ def test_layer_equals_torch_in_training_and_evaluation(backend, shape, torch):
             theirs.zero_grad()
             ty = theirs(tx)
             ty.backward(torch.tensor(to_torch(dy)))
-        ctx = Context(backend.xp, training)
-        y, cache = layer.forward(params, backend.asarray(x), ctx, state=state)
+        ctx = Context(backend.xp, training, state=state)
+        y, cache = layer.forward(params, backend.asarray(x), ctx)
         dx, grads = layer.backward(params, cache, backend.asarray(dy), ctx)
         if training:
             state = layer.next_state(state, cache, ctx)
@@ -158,15 +158,15 @@ def test_two_ranks_with_unequal_shares_give_the_whole_batch():
 def test_the_layer_adds_up_over_ranks_in_training_only():
     rng = np.random.default_rng(0)
     layer, x, dy = BatchNorm(), rng.normal(size=(7, 3)), rng.normal(size=(7, 3))
-    params, state = {"gamma": rng.normal(size=3), "beta": rng.normal(size=3)}, layer.init(rng, (3,))[1]
+    params, state = {"gamma": rng.normal(size=3), "beta": rng.normal(size=3)}, draw(layer.statistics((3,)), rng)
     whole = Context(np, training=True)
-    y, cache = layer.forward(params, x, whole, state=state)
+    y, cache = layer.forward(params, x, whole)
     dx, gradients = layer.backward(params, cache, dy, whole)
     after = layer.next_state(state, cache, whole)
 
     def work(i, all_reduce):
-        share, ctx = (slice(0, 3), slice(3, 7))[i], Context(np, True, all_reduce)
-        part, kept = layer.forward(params, x[share], ctx, state=state)
+        share, ctx = (slice(0, 3), slice(3, 7))[i], Context(np, True, all_reduce=all_reduce)
+        part, kept = layer.forward(params, x[share], ctx)
         return part, *layer.backward(params, kept, dy[share], ctx), layer.next_state(state, kept, ctx)
 
     parts, inputs, shares, states = zip(*two_ranks(work), strict=True)
@@ -208,8 +208,9 @@ def test_bad_hyperparameters_are_named(make, error, words):
 
 def test_a_momentum_of_one_forgets_all_but_the_last_batch():
     layer, x = BatchNorm(momentum=1.0), np.random.default_rng(0).normal(size=(6, 3))
-    params, state = layer.init(np.random.default_rng(0), (3,))
-    _, cache = layer.forward(params, x, Context(np, training=True), state=state)
+    rng = np.random.default_rng(0)
+    params, state = layer.init(rng, (3,)), draw(layer.statistics((3,)), rng)
+    _, cache = layer.forward(params, x, Context(np, training=True))
     after = layer.next_state(state, cache, Context(np, training=True))
     np.testing.assert_allclose(after["running_mean"], x.mean(axis=0))
     np.testing.assert_allclose(after["running_variance"], x.var(axis=0, ddof=1))

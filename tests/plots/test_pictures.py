@@ -463,13 +463,18 @@ def test_a_row_is_drawn_from_its_seed():
 
 def test_filters_share_a_scale_around_zero():
     weights = np.random.default_rng(2).normal(size=(7, 3, 5))
-    figure = plots.filters(weights, title="t", limit=5)
-    shown = figure.axes[0].images
-    for one, w in zip(shown, weights, strict=False):
+    shown = plots.filters(weights, title="t").axes[0].images
+    largest = np.abs(weights).max()
+    for one, w in zip(shown, weights, strict=True):
         np.testing.assert_array_equal(one.get_array(), w)
-        assert one.get_clim() == (-np.abs(weights[:5]).max(), np.abs(weights[:5]).max())
-    assert len(shown) == 5
-    assert texts(figure) == ["7 filters of 3×5; the first 5"]
+        assert one.get_clim() == (-largest, largest)
+
+
+def test_of_many_filters_the_largest_are_drawn():
+    weights = np.arange(1, 8)[:, None, None] * np.ones((7, 3, 5))
+    figure = plots.filters(weights[[3, 0, 6, 1, 5, 2, 4]], title="t", limit=3)
+    assert [one.get_array()[0, 0] for one in figure.axes[0].images] == [7, 6, 5]
+    assert texts(figure) == ["7 filters of 3×5; the 3 with the largest weights"]
     plots.filters(np.zeros((2, 3, 3)), title="t").draw_without_rendering()
     for wrong, message in (
         (np.zeros((3, 3)), "must be \\(filters, height, width\\)"),
@@ -485,7 +490,7 @@ def test_the_diagram_has_a_column_for_each_layer_that_mixes(figures):
     written = texts(figures["diagram"])
     sizes = ["8×8×1", "8×8×16", "8×8×16", "4×4×16", "256", "128", "128", "10"]
     assert [text for text in written if text in sizes] == sizes
-    for name in ("input", "Conv2D(16, 3)", "BatchNorm", "ReLU", "Flatten", "Dense(128)"):
+    for name in ("input", "Conv2D(16, 3)", "BatchNorm(0.1)", "ReLU", "Flatten", "Dense(128)"):
         assert name in written
     assert "53,178 parameters" in written
     assert "176 parameters" in written  # The convolution's and its normalization's.

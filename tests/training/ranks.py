@@ -9,10 +9,11 @@ import sys
 from pathlib import Path
 
 import numpy as np
-from runs import rows
 
 import xpnet
-from xpnet.training import recipes
+from runs import rows
+from xpnet import recipes
+from xpnet.training import train
 
 
 def save(run, path):
@@ -58,19 +59,19 @@ def fail(folder, where):
     if where == "settings" and rank() == 1:
         xpnet.train("mlp", epochs=-1, distributed="mpi")
     if where == "start" and rank() == 1:
-        recipes.RECIPES["mlp"] = no_network
+        recipes.RECIPES["mlp"] = recipes.Recipe("mlp", no_network)
     xpnet.train("mlp", dataset="digits", epochs=5, progress=False, distributed="mpi", callbacks=[callback])
 
 
 def once(folder, settings):
     """Leave a file for each process that loads the data."""
-    load = recipes.load_dataset
+    load = train.load_dataset
 
     def counted(*args, **more):
         (folder / f"loaded-{os.getpid()}").touch()
         return load(*args, **more)
 
-    recipes.load_dataset = counted
+    train.load_dataset = counted
     xpnet.train("mlp", dataset="digits", epochs=1, progress=False, distributed="mpi")
 
 

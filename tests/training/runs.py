@@ -23,6 +23,12 @@ def assert_same(a, b):
     assert rows(a.history) == rows(b.history)
 
 
+def flat(layers, backend):
+    """Return the arrays of all layers on the host, end to end."""
+    arrays = [np.ravel(backend.to_numpy(array)) for layer in layers for array in layer.values()]
+    return np.concatenate(arrays) if arrays else np.empty(0)
+
+
 def rows(history):
     """Return all of a history that the same seed repeats: not the time."""
     return [{name: value for name, value in row.items() if name != "seconds"} for row in history.to_dicts()]

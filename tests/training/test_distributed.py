@@ -35,11 +35,13 @@ from xpnet import (
     backends,
 )
 from xpnet.backends import local_spec
+from xpnet.nn.trained import to_device, to_host
+from xpnet.recipes import RECIPES
+from xpnet.runs.checkpoint import RunDirectory
 from xpnet.training import distributed
-from xpnet.training.checkpoint import RunDirectory
+from xpnet.training.batches import move_batches, move_samples
 from xpnet.training.distributed import MPIRanks, Ranks, get_ranks
-from xpnet.training.recipes import RECIPES
-from xpnet.training.step import Trainer, device_data, gradients, move_batches, reduce_sums
+from xpnet.training.step import Step, gradients, reduce_sums
 
 # Of 103 samples 10 are for validation. Batches of 10 leave one of 3, so that of 4 ranks one has nothing to do; the
 # tutorial's have one sample.
@@ -165,27 +167,28 @@ IMAGES = Network(
 def test_a_rank_without_samples_adds_nothing(backend, pretended, digits, what):
     """Forwards and backwards on a batch of none, next to a rank that has them all; with batch normalization too."""
     data = digits.first(6)
-    tutorial, rng = RECIPES["tutorial"](data), np.random.default_rng(3)
+    tutorial, rng = RECIPES["tutorial"].build(data), np.random.default_rng(3)
     network, loss, chance = {
-        "tutorial": (tutorial.network, tutorial.settings["loss"], np.random.RandomState(0)),
+        "tutorial": (tutorial.network, tutorial.loss, np.random.RandomState(0)),
         "images": (IMAGES, SoftmaxCrossEntropy(), rng),
     }[what]
     rows = {"index": np.arange(6, dtype=np.int32)}
     drawn = network.noise(chance, 6)
     rows |= {f"noise.{i}": noise for i, noise in enumerate(drawn) if noise is not None}
-    theta, state = network.init(rng)
+    params, state = network.init(rng), network.init_state()
 
     def sums(ranks):
         with backend.session("float64"):
             reduce = ranks.all_reduce(backend)
-            trainer = Trainer(network, loss, Adam(), backend, "float64", reduce)
-            held = device_data(trainer, data.train_images, data.train_labels, 10)
+            trainer = Step(network, loss, Adam(), backend, "float64", reduce)
+            held = move_samples(trainer, data.train_images, data.train_labels, 10)
             part = {k: v[: 0 if ranks.rank == 1 else 6] for k, v in rows.items()}
-            arrays = [{k: backend.asarray(v) for k, v in layer.items()} for layer in state]
-            found, after = gradients(trainer, backend.asarray(theta), arrays, move_batches(trainer, part), held)
-            found = reduce_sums(found, reduce, backend.xp)
-            plain = [np.asarray(x) if isinstance(x, float) else backend.to_numpy(x) for x in found]
-            return plain + [backend.to_numpy(v) for layer in after for v in layer.values()]
+            moved = [to_device(layers, backend, "float64") for layers in (params, state)]
+            found, after = gradients(trainer, *moved, move_batches(trainer, part), held)
+            found = reduce_sums(found, trainer)
+            plain = [np.asarray(x) if isinstance(x, float) else backend.to_numpy(x) for x in found[1:]]
+            layers = [*to_host(found.gradient, backend), *to_host(after, backend)]
+            return plain + [array for layer in layers for array in layer.values()]
 
     expected = sums(Ranks())
     for ours in on_ranks(2, sums):
@@ -240,7 +243,7 @@ def test_a_rank_that_is_about_to_do_something_else_is_named(pretended):
     def work(other, weights):
         def compare(ranks):
             ours = other if ranks.rank == 2 else config
-            ranks.compare(ours, lambda: np.full(3, weights if ranks.rank == 1 else 1.0))
+            ranks.compare(ours, lambda: [{"weight": np.full(3, weights if ranks.rank == 1 else 1.0)}])
 
         return on_ranks(3, compare)
 
@@ -253,14 +256,20 @@ def test_a_rank_that_is_about_to_do_something_else_is_named(pretended):
 
 
 def test_processors_are_shared_out_among_the_ranks_of_a_machine(pretended, monkeypatch):
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    for name in distributed.THREAD_VARIABLES:
+        monkeypatch.delenv(name, raising=False)
     monkeypatch.setattr(distributed, "_processors", lambda: set(range(8)))
-    assert on_ranks(3, lambda ranks: ranks.threads(None)) == [2, 2, 2]
-    assert on_ranks(9, lambda ranks: ranks.threads(None)) == [1] * 9
-    assert on_ranks(3, lambda ranks: ranks.threads(5)) == [5, 5, 5]
+    monkeypatch.setattr(distributed, "processors", lambda: 8)
+    numpy, strict = xpnet.get_backend("numpy"), xpnet.get_backend("array_api_strict")
+    for size, share in ((3, 2), (9, 1)):
+        assert on_ranks(size, lambda ranks: ranks.processors()) == [share] * size
+        assert on_ranks(size, lambda ranks: ranks.threads(None, strict)) == [share] * size
+        assert on_ranks(size, lambda ranks: ranks.threads(None, numpy)) == [1] * size
+    assert on_ranks(3, lambda ranks: ranks.threads(5, numpy)) == [5, 5, 5]
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    assert on_ranks(2, lambda ranks: ranks.threads(None)) == [None, None]
-    assert Ranks().threads(None) is None
+    assert on_ranks(2, lambda ranks: ranks.threads(None, numpy)) == [None, None]
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    assert (Ranks().threads(None, numpy), Ranks().threads(None, strict), Ranks().processors()) == (1, None, 8)
     monkeypatch.undo()
     assert distributed._processors()
 
@@ -385,7 +394,7 @@ ALLOWED = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-SECONDS = 100
+SECONDS = 600
 
 
 def needs_mpi(test):
@@ -457,6 +466,20 @@ def test_any_number_of_ranks_gives_the_curves_of_one(tmp_path, singles, size):
 
 
 @needs_mpi
+def test_ranks_may_have_workers(tmp_path):
+    """In batches of 512 each rank cuts its half into three shards, and batch normalization looks at all six."""
+    settings = {"recipe": "best", "epochs": 2, "batch_size": 512, "dtype": "float64"}
+    works = {"two": settings | {"workers": 2}, "three": settings | {"workers": 3}}
+    result = task("curves", 2, tmp_path, works)
+    assert result.returncode == 0, result.stderr
+    one = xpnet.train(**settings, workers=2, dataset="digits", progress=False)
+    assert one.config["workers"] == 2
+    rows = json.loads((tmp_path / "two-0.json").read_text())
+    np.testing.assert_allclose(columns(rows), columns(one.history.to_dicts()), rtol=1e-9)
+    assert_identical([tmp_path / f"{name}-{rank}.npz" for name in works for rank in range(2)])
+
+
+@needs_mpi
 def test_every_backend_joins_in(backend, tmp_path):
     settings = {"recipe": "mlp", "epochs": 1, "train_samples": 31, "batch_size": 7, "dtype": "float64"}
     result = task("curves", 2, tmp_path, {"run": settings | {"backend": backend.spec}})
@@ -481,6 +504,7 @@ def quiet(tmp_path_factory):
 
 @needs_mpi
 @pytest.mark.parametrize("victim", [0, 2])
+@pytest.mark.thorough
 def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tmp_path, quiet, victim):
     killed = tmp_path
     process = subprocess.Popen(
@@ -495,10 +519,10 @@ def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tm
     os.kill(int((killed / f"pid-{victim}").read_text()), signal.SIGKILL)
     begin = time.monotonic()
     try:
-        assert process.wait(20) != 0
+        assert process.wait(SECONDS) != 0
     finally:
         process.kill()
-    assert time.monotonic() - begin < 10
+    assert time.monotonic() - begin < 60
     assert not (killed / "end-0.npz").exists(), "the run was over before the rank was killed"
 
     result = task("long", 3, killed, LONG | {"resume": True})
@@ -524,7 +548,7 @@ def test_a_rank_that_raises_ends_the_job(tmp_path, where, words):
     result = task("fail", 3, tmp_path, where)
     assert result.returncode != 0
     assert words in result.stderr
-    assert time.monotonic() - begin < 30
+    assert time.monotonic() - begin < 300
 
 
 @needs_mpi
@@ -580,7 +604,7 @@ def test_after_ctrl_c_the_run_can_be_resumed(tmp_path):
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
     try:
-        _, err = process.communicate(timeout=30)
+        _, err = process.communicate(timeout=600)
     finally:
         process.kill()
     assert process.returncode != 0

@@ -24,7 +24,7 @@ from xpnet import (
     fit,
     train,
 )
-from xpnet.training.recipes import RECIPES
+from xpnet.recipes import RECIPES
 
 QUIET = {"progress": False}
 RNG = np.random.default_rng(0)
@@ -95,8 +95,8 @@ def test_logits_of_any_size_give_probabilities(backend):
     net = Network([Dense(3)], (3,))
     for dtype in ("float32", "float64"):
         with backend.session(dtype):
-            theta = np.concatenate([1e4 * np.eye(3).ravel(), np.zeros(3)])
-            bound = net.bind(theta, [{}], backend, dtype)
+            params = [{"weight": 1e4 * np.eye(3), "bias": np.zeros(3)}]
+            bound = xpnet.TrainedNetwork(net, params, [{}], backend, dtype)
             images = np.asarray([[1.0, -1.0, 0.0], [-1.0, -1.0, -1.0], [1.0, 1.0, 1.0]])
             with np.errstate(over="raise", invalid="raise", divide="raise"):
                 probabilities = bound.predict_proba(images)
@@ -198,9 +198,9 @@ def test_a_run_that_diverges_says_so_and_returns_nothing(backend, digits):
 def test_arrays_of_another_library_are_moved(backend, digits):
     """To a network on NumPy, and from NumPy to a network elsewhere; labels come back where the images were."""
     net = Network([Dense(10)], (64,), 16.0)
-    theta, state = net.init(np.random.default_rng(0))
+    params = net.init(np.random.default_rng(0))
     images = digits.test_images[:5].reshape(5, 64)
-    there, here = net.bind(theta, state, backend), net.bind(theta, state, xpnet.get_backend("numpy"))
+    there, here = (xpnet.TrainedNetwork(net, params, [{}], on) for on in (backend, xpnet.get_backend("numpy")))
     expected = here.predict(images).tolist()
     for bound in (there, here):
         for array in (images, backend.asarray(images), backend.asarray(images / 16.0)):
@@ -216,7 +216,7 @@ def test_what_numpy_cannot_read_is_refused_by_its_dtype(library):
     pytest.importorskip(library)
     xp = xpnet.get_backend(library).xp
     net = Network([Dense(3)], (4,))
-    bound = net.bind(*net.init(np.random.default_rng(0)), xpnet.get_backend("numpy"))
+    bound = xpnet.TrainedNetwork(net, net.init(np.random.default_rng(0)), [{}], xpnet.get_backend("numpy"))
     with pytest.raises(TypeError, match=r"(?i)bfloat16"):
         bound.predict(xp.zeros((2, 4), dtype=xp.bfloat16))
 
@@ -224,10 +224,10 @@ def test_what_numpy_cannot_read_is_refused_by_its_dtype(library):
 def test_a_loss_is_the_same_however_large_the_batch(digits):
     """Sums over a thousand samples in float32 lose nothing that matters."""
     net = Network([Dense(10)], (64,))
-    theta, _ = net.init(np.random.default_rng(0))
+    (params,) = net.init(np.random.default_rng(0))
     loss = SoftmaxCrossEntropy()
     targets = loss.targets(digits.train_labels, 10)
-    logits = digits.train_images.reshape(1000, 64) @ theta[:640].reshape(64, 10)
-    exact = loss.forward(logits, targets, xp=np)[0]
-    rounded = loss.forward(logits.astype(np.float32), targets.astype(np.float32), xp=np)[0]
+    logits = digits.train_images.reshape(1000, 64) @ params["weight"]
+    exact = loss.value(logits, targets, xp=np)
+    rounded = loss.value(logits.astype(np.float32), targets.astype(np.float32), xp=np)
     np.testing.assert_allclose(rounded, exact, rtol=1e-5)

@@ -10,10 +10,10 @@ import textwrap
 
 import numpy as np
 import pytest
-from runs import Stop, assert_same, rows, stop_after
 
 import xpnet
 import xpnet.plots
+from runs import Stop, assert_same, rows, stop_after
 from xpnet import (
     SGD,
     Adam,
@@ -36,7 +36,7 @@ from xpnet import (
     fit,
     train,
 )
-from xpnet.training.checkpoint import RunDirectory, load_arrays, save_arrays
+from xpnet.runs.checkpoint import RunDirectory, load_arrays, save_arrays
 
 DENSE = Network([Dense(9), ReLU(), Dropout(0.3), Dense(10)], (64,))
 # All that keeps a state or draws: shifts, running statistics, dropout.
@@ -200,12 +200,16 @@ def test_where_all_are_damaged_nothing_is_begun_anew(stopped, resume):
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        (lambda arrays, meta: arrays.pop("theta"), "theta"),
-        (lambda arrays, meta: arrays.pop("best.theta"), "best.theta"),
+        (lambda arrays, meta: arrays.pop("params.1.weight"), "params.1.weight is missing"),
+        (lambda arrays, meta: arrays.pop("best.params.1.weight"), "best.params.1.weight"),
         (lambda arrays, meta: arrays.pop("state.2.running_mean"), "state.2.running_mean"),
-        (lambda arrays, meta: arrays.pop("moments.second"), "second"),
-        (lambda arrays, meta: arrays.update(theta=np.zeros(3)), r"theta has shape \(3,\)"),
-        (lambda arrays, meta: arrays.update({"moments.first": np.zeros(3)}), r"moments.first has shape \(3,\)"),
+        (lambda arrays, meta: arrays.pop("moments.1.weight.second"), "moments.1.weight.second"),
+        (lambda arrays, meta: arrays.update({"params.1.weight": np.zeros(3)}), r"params.1.weight has shape \(3,\)"),
+        (lambda arrays, meta: arrays.update(theta=np.zeros(3)), "theta is not part of this network"),
+        (
+            lambda arrays, meta: arrays.update({"moments.1.weight.first": np.zeros(3)}),
+            r"moments.1.weight.first has shape \(3,\)",
+        ),
         (lambda arrays, meta: arrays.update({"state.2.running_mean": np.zeros(1)}), r"running_mean has shape \(1,\)"),
         (lambda arrays, meta: meta.pop("history"), "history"),
         (lambda arrays, meta: meta["history"][0].pop("seconds"), "columns"),

@@ -1,9 +1,12 @@
 """The step: sums over batches, halves that add up, and blocks that equal single samples."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import xpnet
+from runs import flat
 from xpnet import (
     SGD,
     Adam,
@@ -19,21 +22,21 @@ from xpnet import (
     SoftmaxCrossEntropy,
     SquaredError,
 )
-from xpnet.training.per_sample import BlockTrainer, works_in_blocks
-from xpnet.training.step import Sums, Trainer, device_data, gradients, move_batches, reduce_sums, split_batches, update
+from xpnet.nn.trained import to_device
+from xpnet.training.batches import move_batches, move_samples, split_batches
+from xpnet.training.per_sample import BlockStep, works_in_blocks
+from xpnet.training.step import Step, Sums, gradients, reduce_sums, update
 
 NETWORK = Network([Dense(7), ReLU(), Dropout(0.5), Dense(3)], (6,))
 
 
 def setting(backend, network=NETWORK, optimizer=None, n=23, dtype="float64", loss=None):
     rng = np.random.default_rng(0)
-    trainer = Trainer(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(0.01), backend, dtype)
-    theta, state = network.init(rng)
-    theta = backend.asarray(theta, dtype)
-    state = [{k: backend.asarray(v, dtype) for k, v in layer.items()} for layer in state]
-    progress = trainer.start(theta, trainer.optimizer.init(theta, xp=backend.xp), state)
+    trainer = Step(network, loss or SoftmaxCrossEntropy(), optimizer or Adam(0.01), backend, dtype)
+    params = to_device(network.init(rng), backend, dtype)
+    progress = trainer.start(params, to_device(network.init_state(), backend, dtype))
     images = rng.integers(0, 256, (n, *network.input_shape)).astype(np.uint8)
-    data = device_data(trainer, images, rng.integers(0, 3, n), 3)
+    data = move_samples(trainer, images, rng.integers(0, 3, n), 3)
     rows = {"index": rng.permutation(n).astype(np.int32)}
     rows |= {f"noise.{i}": z for i, z in enumerate(network.noise(rng, n)) if z is not None}
     return trainer, progress, data, rows
@@ -42,30 +45,33 @@ def setting(backend, network=NETWORK, optimizer=None, n=23, dtype="float64", los
 def test_two_halves_add_up_to_the_whole_batch(backend):
     trainer, progress, data, rows = setting(backend)
 
-    compiled = backend.compile(lambda part: gradients(trainer, progress.theta, progress.state, part, data)[0])
+    compiled = backend.compile(lambda part: gradients(trainer, progress.params, progress.state, part, data)[0])
 
     def sums(rows):
-        found = compiled(move_batches(trainer, rows))
-        return Sums(*(backend.asarray(x) if isinstance(x, float) else x for x in found))
+        return compiled(move_batches(trainer, rows))
 
     whole = sums(rows)
     a, b = sums({k: v[:9] for k, v in rows.items()}), sums({k: v[9:] for k, v in rows.items()})
-    added = Sums(*(x + y for x, y in zip(a, b, strict=True)))
+    pairs = zip(a.gradient, b.gradient, strict=True)
+    gradient = [{name: one[name] + other[name] for name in one} for one, other in pairs]
+    added = Sums(gradient, a.loss + b.loss, a.correct + b.correct, a.count + b.count)
     host = backend.to_numpy
-    for ours, theirs in zip(added, whole, strict=True):
-        np.testing.assert_allclose(host(ours), host(theirs), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(flat(added.gradient, backend), flat(whole.gradient, backend), rtol=1e-12, atol=1e-13)
+    np.testing.assert_allclose(float(host(added.loss)), float(host(whole.loss)), rtol=1e-12)
+    assert [float(x) for x in added[2:]] == [float(x) for x in whole[2:]]
     scalars = {k: backend.asarray(v[0]) for k, v in trainer.optimizer.scalars(np.asarray([1]), np.ones(1)).items()}
-    one, _ = update(trainer, progress.theta, progress.moments, whole, scalars)
-    two, _ = update(trainer, progress.theta, progress.moments, added, scalars)
-    np.testing.assert_allclose(host(one), host(two), rtol=1e-9)
+    one, _ = update(trainer, progress.params, progress.moments, whole, scalars)
+    two, _ = update(trainer, progress.params, progress.moments, added, scalars)
+    np.testing.assert_allclose(flat(one, backend), flat(two, backend), rtol=1e-9)
 
 
 def test_a_short_last_batch_counts_by_its_size(backend):
     """23 samples in batches of 5: the epoch's sums are those of single samples."""
     trainer, progress, data, rows = setting(backend, optimizer=SGD(1e-12))
     # With biases of zero all outputs of a sample may be equal, and the smallest step decides which is the largest.
-    theta = backend.asarray(np.random.default_rng(1).normal(size=NETWORK.size))
-    progress, results = progress._replace(theta=theta), []
+    rng = np.random.default_rng(1)
+    drawn = [{name: rng.normal(size=array.shape) for name, array in layer.items()} for layer in progress.params]
+    progress, results = progress._replace(params=to_device(drawn, backend, "float64")), []
     for size in (5, 1, 23, 40):
         now = progress
         for part in split_batches(rows, size):
@@ -97,19 +103,19 @@ def test_blocks_equal_single_samples(backend, bias, loss):
         part["rate"] = part["rate"][:, 0]
         plain = trainer.run_epoch(plain, move_batches(trainer, part), data)
     for part in split_batches(rows, 6):
-        blocks = BlockTrainer.of(trainer).run_epoch(blocks, move_batches(trainer, part), data)
+        blocks = BlockStep.of(trainer).run_epoch(blocks, move_batches(trainer, part), data)
     host = backend.to_numpy
-    np.testing.assert_allclose(host(blocks.theta), host(plain.theta), rtol=1e-12, atol=1e-14)
+    np.testing.assert_allclose(flat(blocks.params, backend), flat(plain.params, backend), rtol=1e-12, atol=1e-14)
     np.testing.assert_allclose(float(host(blocks.loss)), float(host(plain.loss)), rtol=1e-12)
     assert float(host(blocks.correct)) == float(host(plain.correct))
-    assert np.max(np.abs(host(plain.theta) - host(progress.theta))) > 1e-3
+    assert np.max(np.abs(flat(plain.params, backend) - flat(progress.params, backend))) > 1e-3
 
 
 def test_blocks_are_only_taken_where_they_are_exact():
     numpy = xpnet.get_backend("numpy")
 
     def taken(network, optimizer, size):
-        return works_in_blocks(Trainer(network, SquaredError(), optimizer, numpy, "float64"), size)
+        return works_in_blocks(Step(network, SquaredError(), optimizer, numpy, "float64"), size)
 
     assert taken(NETWORK, SGD(0.1), 1)
     assert not taken(NETWORK, SGD(0.1), 2)
@@ -143,12 +149,12 @@ def test_nothing_is_read_back_while_the_steps_are_taken(monkeypatch):
         (part, *_) = split_batches(rows | scalars, 4)
         part |= {} if blocks else {name: part[name][:, 0] for name in scalars}
         moved, index = move_batches(trainer, part), strict.asarray(np.arange(8).reshape(2, 4))
-        runner = BlockTrainer.of(trainer) if blocks else trainer
+        runner = BlockStep.of(trainer) if blocks else trainer
         with monkeypatch.context() as patch:
             for name in ("__bool__", "__float__", "__int__", "__index__", "__complex__", "__array__", "__iter__"):
-                patch.setattr(type(progress.theta), name, refuse, raising=False)
+                patch.setattr(type(progress.loss), name, refuse, raising=False)
             done = runner.run_epoch(progress, moved, data)
-            trainer.evaluate(done.theta, done.state, index, data)
+            trainer.evaluate(done.params, done.state, index, data)
         assert np.isfinite(strict.to_numpy(done.loss))
 
 
@@ -159,28 +165,31 @@ def test_one_message_carries_all_sums(backend):
         messages.append(tuple(array.shape))
         return array + array
 
-    sums = Sums(*(backend.asarray(np.asarray(v)) for v in (np.arange(4.0), 2.0, 3.0)), 5.0)
-    doubled = reduce_sums(sums, twice, backend.xp)
-    assert messages == [(7,)]
-    assert backend.to_numpy(doubled.gradient).tolist() == [0.0, 2.0, 4.0, 6.0]
+    trainer, progress, _, _ = setting(backend)
+    trainer = dataclasses.replace(trainer, all_reduce=twice)
+    sums = Sums(progress.params, *(backend.asarray(np.asarray(v)) for v in (2.0, 3.0)), 5.0)
+    doubled = reduce_sums(sums, trainer)
+    assert messages == [(NETWORK.size + 3,)]
+    np.testing.assert_array_equal(flat(doubled.gradient, backend), 2.0 * flat(sums.gradient, backend))
     assert [float(backend.to_numpy(v)) for v in doubled[1:]] == [4.0, 6.0, 10.0]
-    assert reduce_sums(sums, None, backend.xp) is sums
+    assert reduce_sums(sums, dataclasses.replace(trainer, all_reduce=None)) is sums
 
 
 @pytest.mark.parametrize("optimizer", [Adam(0.01), SGD(0.1), SGD(0.1, momentum=0.9)], ids=str)
-def test_arrays_apart_take_the_steps_of_one_vector(backend, monkeypatch, optimizer):
+def test_packed_parameters_take_the_same_steps_to_the_last_bit(backend, monkeypatch, optimizer):
     trainer, progress, data, rows = setting(backend, optimizer=optimizer)
     (part,) = split_batches({name: values[:20] for name, values in rows.items()}, 5)
     part |= optimizer.scalars(np.arange(1, 5), np.full(4, optimizer.learning_rate))
-    ends = []
-    for apart in (False, True):
-        monkeypatch.setattr(type(backend), "arrays_apart", apart)
-        ends.append(trainer.run_epoch(progress, move_batches(trainer, part), data))
-    host = backend.to_numpy
-    one, other = ends
-    np.testing.assert_allclose(host(other.theta), host(one.theta), rtol=1e-12, atol=1e-14)
-    assert np.max(np.abs(host(one.theta) - host(progress.theta))) > 1e-3
-    assert other.moments.keys() == one.moments.keys()
-    for name, moment in one.moments.items():
-        np.testing.assert_allclose(host(other.moments[name]), host(moment), rtol=1e-12, atol=1e-14)
-    np.testing.assert_allclose(host(other.loss), host(one.loss), rtol=1e-12)
+    plain, packed = [], []
+    for launch_bound, end in ((False, plain), (True, packed)):
+        monkeypatch.setattr(type(backend), "launch_bound", launch_bound)
+        done = trainer.run_epoch(progress, move_batches(trainer, part), data)
+        end.append(flat(done.params, backend))
+        end += [flat(list(layer.values()), backend) for layer in done.moments]
+        end.append(backend.to_numpy(done.loss))
+        assert [sorted(layer) for layer in done.params] == [sorted(layer) for layer in progress.params]
+    # A compiler may contract a product and a sum in one form and not in the other.
+    rtol = 1e-12 if backend.spec.startswith("jax") else 0.0
+    for ours, theirs in zip(packed, plain, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=rtol, atol=1e-2 * rtol)
+    assert np.max(np.abs(plain[0] - flat(progress.params, backend))) > 1e-3

@@ -7,8 +7,9 @@ the Array API standard has. A backend adds what the standard leaves out:
 * running one step over many batches, and compiling that where the library can (`Backend.scan`, `Backend.compile`);
 * whether the library can be used at all, and if not, why not (`list_backends`).
 
-A backend is named by a string: ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"jax"``,
-``"array_api_strict"``. What stands behind the first colon is the device, in the library's own words.
+A string names a backend: ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"jax"``,
+``"dpnp"``, ``"array_api_strict"``, or a name that another package adds. The part behind the first colon is the device,
+in the library's own words.
 
 `base` is the page to read first; each library has a file, and `registry` finds them. Nothing here imports anything
 else of xpnet.
@@ -21,24 +22,25 @@ from .base import (
     BackendError,
     BackendInfo,
     Buffer,
-    GenericBackend,
     Namespace,
     Step,
     check_dtype,
     installed_version,
 )
 from .cupy import CupyBackend
+from .dpnp import DpnpBackend
+from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
 from .registry import (
     BACKENDS,
+    backend_names,
     backend_of,
-    convolution_lowering,
     get_backend,
     list_backends,
     local_spec,
-    product_limit,
 )
+from .requirements import check_library
 from .strict import StrictBackend
 from .torch import TorchBackend
 
@@ -51,6 +53,7 @@ __all__ = [
     "BackendInfo",
     "Buffer",
     "CupyBackend",
+    "DpnpBackend",
     "GenericBackend",
     "JaxBackend",
     "Namespace",
@@ -58,12 +61,12 @@ __all__ = [
     "Step",
     "StrictBackend",
     "TorchBackend",
+    "backend_names",
     "backend_of",
     "check_dtype",
-    "convolution_lowering",
+    "check_library",
     "get_backend",
     "installed_version",
     "list_backends",
     "local_spec",
-    "product_limit",
 ]

@@ -35,7 +35,7 @@ class BackendError(ValueError):
     ...     xpnet.get_backend("abacus")
     ... except xpnet.BackendError as error:
     ...     print(error)
-    backend='abacus': unknown; there are numpy, cupy, torch, jax, array_api_strict
+    backend='abacus': unknown; there are numpy, cupy, torch, jax, dpnp, array_api_strict
     """
 
 
@@ -115,8 +115,9 @@ class Backend:
     product_limit: ClassVar[int | None] = None
     """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
 
-    arrays_apart: ClassVar[bool] = False
-    """Whether a scan is faster on each of a network's arrays of parameters than on one vector that holds them all."""
+    threads_compute: ClassVar[bool] = False
+    """Whether Python threads of one process compute side by side: the library lets go of Python's lock, runs each call
+    at once, and has no better use for the processors."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
@@ -130,6 +131,31 @@ class Backend:
     def devices(cls) -> tuple[str, ...]:
         """Return the specs of the devices at hand, or raise with the driver's own words."""
         return (cls.library,)
+
+    @classmethod
+    def of(cls, array: Array) -> Backend:
+        """Return the backend that an array of this library is on. The array shows that its device works."""
+        device = array_api_compat.device(array)
+        return cls(cls.spec_of(device), array_api_compat.array_namespace(array), device)
+
+    @classmethod
+    def spec_of(cls, device: Any) -> str:
+        """Return the spec that selects a device, which is given in the library's own type."""
+        return f"{cls.library}:{device}"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Pickle the class and the spec: a module cannot be pickled, and a device need not exist elsewhere."""
+        from .registry import reopen
+
+        return reopen, (type(self), self.spec)
+
+    def __copy__(self) -> Backend:
+        """Return the backend itself, which never changes."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> Backend:
+        """Return the backend itself, which never changes."""
+        return self
 
     @property
     def launch_bound(self) -> bool:
@@ -166,8 +192,24 @@ class Backend:
         return self.xp.asarray(np.array(host, dtype=kind, order="C", copy=True), device=self.device)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
-        """Copy an array of this backend to the host: the one way there."""
-        return np.array(array)
+        """Copy an array of this backend to the host: the one way there.
+
+        Raises
+        ------
+        BackendError
+            If the library offers neither DLPack nor ``__array__``.
+        """
+        problem: Exception | None = None
+        for copied in (_by_dlpack, np.from_dlpack, np.asarray):
+            try:
+                host = np.array(copied(array))
+            except (AttributeError, BufferError, NotImplementedError, RuntimeError, TypeError, ValueError) as error:
+                problem = error
+            else:
+                if host.dtype != object and host.shape == tuple(array.shape):
+                    return host
+        why = f": {brief(problem)}" if problem else ""
+        raise BackendError(f"its arrays cannot be copied to the host, by DLPack or by __array__{why}")
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
         """Return the context in which arrays of this backend are made and used with ``dtype``."""
@@ -244,20 +286,9 @@ class Backend:
         """Wait until the device has done all that it was asked for: clocks are read after this."""
 
 
-class GenericBackend(Backend):
-    """Any other Array API library, given as its namespace module."""
-
-    def to_numpy(self, array: Array) -> NDArray[Any]:
-        """Copy to the host through DLPack, the standard's own way."""
-        try:
-            return np.array(np.from_dlpack(array))
-        except (AttributeError, RuntimeError, BufferError, TypeError):
-            return np.array(array)
-
-    @property
-    def version(self) -> str:
-        """The version that the module says it has."""
-        return str(getattr(self.xp, "__version__", "unknown"))
+def _by_dlpack(array: Array) -> NDArray[Any]:
+    """Ask for a copy on the CPU, which a library on another device must agree to."""
+    return np.from_dlpack(array, device="cpu")
 
 
 def check_dtype(dtype: str) -> str:

@@ -50,6 +50,11 @@ class CupyBackend(Backend):
             raise BackendError(f"CuPy is installed but finds no usable GPU: {error}") from None
         return tuple(f"cupy:{i}" for i in range(count))
 
+    @classmethod
+    def spec_of(cls, device: Any) -> str:
+        """Return the spec that selects a GPU."""
+        return f"cupy:{device.id}"
+
     @staticmethod
     @functools.cache
     def _cannot_compute(number: int) -> str | None:

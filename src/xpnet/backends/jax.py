@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -23,13 +23,12 @@ class JaxBackend(Backend):
     # One large product is faster than many small ones, by half, and compiled sooner.
     convolution: ClassVar[str] = "im2col"
 
-    # A compiled loop has no calls to spare, but copies what it cuts from a vector, and what it puts together.
-    arrays_apart: ClassVar[bool] = True
-
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open it on its default device, or on a platform and number such as ``gpu:0``."""
         jax = importlib.import_module("jax")
+        if not hasattr(jax, "enable_x64"):
+            raise BackendError(f"JAX {jax.__version__} is too old, xpnet needs 0.8 or newer: pip install -U jax")
         platform, _, number = device.partition(":")
         try:
             found, index = jax.devices(platform or None), int(number or 0)
@@ -46,15 +45,27 @@ class JaxBackend(Backend):
         jax = importlib.import_module("jax")
         return tuple(f"jax:{device.platform}:{device.id}" for device in jax.devices())
 
+    @classmethod
+    def spec_of(cls, device: Any) -> str:
+        """Return the spec that selects a device; an array that is spread over several names the default."""
+        return f"jax:{device.platform}:{device.id}" if hasattr(device, "platform") else "jax"
+
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """Copy to the host."""
         return np.array(array)
 
-    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Switch 64-bit numbers on for a float64 run: without that JAX would go on in float32."""
+    @contextlib.contextmanager
+    def session(self, dtype: str = "float32") -> Iterator[None]:
+        """Switch 64-bit numbers on for a float64 run, without which JAX would go on in float32.
+
+        Products of float32 keep all of their digits: on a GPU and a TPU JAX would round the factors to fewer. Where
+        ``jax_default_matmul_precision`` is set, by ``JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32`` for example, that
+        is left as it is.
+        """
         jax = importlib.import_module("jax")
-        context: contextlib.AbstractContextManager[Any] = jax.enable_x64(dtype == "float64")
-        return context
+        precision = jax.config.jax_default_matmul_precision or "highest"
+        with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision(precision):
+            yield
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Compile with `jax.jit`."""
@@ -84,8 +95,6 @@ class JaxBackend(Backend):
 
 class StepwiseJaxBackend(JaxBackend):
     """JAX, operation by operation, as the other libraries run."""
-
-    arrays_apart: ClassVar[bool] = False
 
     compile = Backend.compile
     scan = Backend.scan

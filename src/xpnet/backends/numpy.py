@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
+from numpy.typing import NDArray
 
 from .base import Array, Backend, BackendError, Buffer
 
@@ -22,12 +23,23 @@ class NumpyBackend(Backend):
     # multiplications it works on them where they lie, which is up to twice as fast.
     product_limit: ClassVar[int | None] = 10**6
 
+    threads_compute: ClassVar[bool] = True
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open it on its one device."""
         if device not in ("", "cpu"):
             raise BackendError("NumPy has one device, 'cpu'")
         return cls("numpy", array_api_compat.array_namespace(np.empty(0)))
+
+    @classmethod
+    def spec_of(cls, device: Any) -> str:
+        """Return the one spec."""
+        return "numpy"
+
+    def to_numpy(self, array: Array) -> NDArray[Any]:
+        """Copy the array."""
+        return np.array(array)
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
         """Pass on a copy of the array: the host is the device."""

@@ -1,4 +1,8 @@
-"""Which backends there are, how one is named and opened, and whose array this is."""
+"""Which backends there are, how one is named and opened, and whose array this is.
+
+xpnet brings `BACKENDS` along. Another package adds one by an entry point of the group ``xpnet.backends``, whose name is
+the backend's and whose object is a subclass of `Backend`; it is imported when it is asked for.
+"""
 
 from __future__ import annotations
 
@@ -7,20 +11,41 @@ import importlib.util
 import os
 import re
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import array_api_compat
 
-from .base import Backend, BackendError, BackendInfo, GenericBackend, Namespace, brief, installed_version
+from .base import Backend, BackendError, BackendInfo, brief, installed_version
 from .cupy import CupyBackend
+from .dpnp import DpnpBackend
+from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
+from .requirements import check_library
 from .strict import StrictBackend
 from .torch import TorchBackend
 
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+GROUP = "xpnet.backends"
+VARIABLE = "XPNET_BACKEND"
+
 BACKENDS: dict[str, type[Backend]] = {
-    cls.library: cls for cls in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, StrictBackend)
+    cls.library: cls for cls in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, DpnpBackend, StrictBackend)
 }
+"""The backends that xpnet brings along. No other package can replace one of these."""
+
+
+def backend_names() -> list[str]:
+    """Return the names of all backends, those that other packages add included, whether they can be used or not.
+
+    Examples
+    --------
+    >>> backend_names()[:2]
+    ['numpy', 'cupy']
+    """
+    return [*BACKENDS, *_plugins()]
 
 
 def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
@@ -50,20 +75,17 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
         return backend
     if isinstance(backend, ModuleType):
         return _from_module(backend)
-    argument = "backend" if backend is not None else "XPNET_BACKEND"
-    spec = backend if backend is not None else os.environ.get("XPNET_BACKEND") or "numpy"
+    argument = "backend" if backend is not None else VARIABLE
+    spec = backend if backend is not None else os.environ.get(VARIABLE) or "numpy"
     if not isinstance(spec, str):
         raise TypeError(
             f"backend={spec!r}: must be a name such as 'numpy' or an Array API module, not {type(spec).__name__}"
         )
     name, _, device = spec.partition(":")
-    if name not in BACKENDS:
-        raise BackendError(f"{argument}={spec!r}: unknown; there are {', '.join(BACKENDS)}")
-    cls = BACKENDS[name]
+    if name not in BACKENDS and name not in (names := backend_names()):
+        raise BackendError(f"{argument}={spec!r}: unknown; there are {', '.join(names)}")
     try:
-        if reason := _import_problem(cls):
-            raise BackendError(reason)
-        return cls.open(device)
+        return _open(_find(name), device)
     except BackendError as error:
         raise BackendError(f"{argument}={spec!r}: {error}; 'xpnet backends' lists what can be used here") from None
 
@@ -82,7 +104,7 @@ def list_backends() -> list[BackendInfo]:
     >>> known["numpy"].usable, known["numpy"].devices
     (True, ('numpy',))
     """
-    return [_info(cls) for cls in BACKENDS.values()]
+    return [_info(name) for name in backend_names()]
 
 
 def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str | ModuleType | Backend | None:
@@ -101,15 +123,15 @@ def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str |
         ``"cupy:3"`` for ``"cupy"`` and ``"torch:cuda:3"`` for ``"torch:cuda"``, if the number is 3, or 7 and there
         are four GPUs. What names no kind of device that is numbered, or names one of them, stays.
     """
-    spec = backend if backend is not None else os.environ.get("XPNET_BACKEND") or None
-    cls = BACKENDS.get(spec.partition(":")[0]) if isinstance(spec, str) else None
-    if cls is None or _import_problem(cls):
+    spec = backend if backend is not None else os.environ.get(VARIABLE) or None
+    if not isinstance(spec, str):
         return backend
     try:
-        devices = cls.devices()
-    except BackendError:  # `get_backend` says the same, and more
+        cls = _find(spec.partition(":")[0])
+        devices = () if _import_problem(cls) else cls.devices()
+    except Exception:  # `get_backend` says what is wrong
         return backend
-    numbered = [device for device in devices if re.fullmatch(re.escape(str(spec)) + r":\d+", device)]
+    numbered = [device for device in devices if re.fullmatch(re.escape(spec) + r":\d+", device)]
     return numbered[number % len(numbered)] if numbered else backend
 
 
@@ -133,27 +155,78 @@ def backend_of(array: Any) -> Backend:
     """
     if not array_api_compat.is_array_api_obj(array):
         return get_backend("numpy")
-    xp = array_api_compat.array_namespace(array)
-    name = _library_of(xp)
+    name = _library_of(array_api_compat.array_namespace(array))
     if name == "numpy":
         return get_backend("numpy")
-    # Not opened: the array shows that its device works.
-    return BACKENDS.get(name, GenericBackend)(name, xp, array_api_compat.device(array))
+    try:
+        return _find(name).of(array)
+    except BackendError:
+        return GenericBackend.of(array)
 
 
-def convolution_lowering(xp: Namespace) -> str:
-    """Return a library's `Backend.convolution`."""
-    return BACKENDS.get(_library_of(xp), GenericBackend).convolution
+def reopen(cls: type[Backend], spec: str) -> Backend:
+    """Open a backend that was pickled.
+
+    Raises
+    ------
+    BackendError
+        If its library or its device is not here.
+    """
+    try:
+        return _open(cls, spec.partition(":")[2])
+    except BackendError as error:
+        raise BackendError(f"backend={spec!r}, from a pickle: {error}") from None
 
 
-def product_limit(xp: Namespace) -> int | None:
-    """Return a library's `Backend.product_limit`."""
-    return BACKENDS.get(_library_of(xp), GenericBackend).product_limit
+def reopen_module(name: str) -> Backend:
+    """Open a backend that was given as a module and pickled."""
+    return _from_module(importlib.import_module(name))
+
+
+def _plugins() -> dict[str, EntryPoint]:
+    """Return what other packages add, by name. Nothing of it is imported."""
+    from importlib import metadata  # a third of the time to import all of this
+
+    points = {point.name: point for point in reversed(tuple(metadata.entry_points(group=GROUP)))}
+    return {name: points[name] for name in sorted(points) if name not in BACKENDS}
+
+
+def _find(name: str) -> type[Backend]:
+    """Return the class of a backend by its name, or raise `BackendError` with the cause alone."""
+    if name in BACKENDS:
+        return BACKENDS[name]
+    point = _plugins().get(name)
+    if point is None:
+        raise BackendError(f"there is no {name!r}")
+    source = f"the package {point.dist.name}" if point.dist else "a package"
+    try:
+        cls = point.load()
+    except Exception as error:  # a package of somebody else's may raise anything
+        raise BackendError(f"{source} adds it as {point.value}, which fails: {_told(error)}") from None
+    if not (isinstance(cls, type) and issubclass(cls, Backend) and cls.library):
+        raise BackendError(f"{source} adds it as {point.value}, which is no subclass of Backend with a 'library'")
+    return cls
+
+
+def _open(cls: type[Backend], device: str) -> Backend:
+    """Open a backend, or raise `BackendError` with the cause alone."""
+    if reason := _import_problem(cls):
+        raise BackendError(reason)
+    if cls in BACKENDS.values():
+        return cls.open(device)
+    try:
+        backend = cls.open(device)
+        check_library(backend)
+    except BackendError:
+        raise
+    except Exception as error:
+        raise BackendError(f"it cannot be opened: {_told(error)}") from error
+    return backend
 
 
 def _import_problem(cls: type[Backend]) -> str | None:
     """Say why a library cannot be imported, or return None."""
-    if importlib.util.find_spec(cls.library) is None:
+    if importlib.util.find_spec(cls.library.partition(".")[0]) is None:
         return f"{cls.library} is not installed: {cls.install}"
     try:
         importlib.import_module(cls.library)
@@ -162,15 +235,15 @@ def _import_problem(cls: type[Backend]) -> str | None:
     return None
 
 
-def _info(cls: type[Backend]) -> BackendInfo:
-    version = installed_version(cls.packages)
-    if reason := _import_problem(cls):
-        return BackendInfo(cls.library, version, (), reason)
+def _info(name: str) -> BackendInfo:
+    version = None
     try:
-        cls.open()
-        return BackendInfo(cls.library, version, cls.devices(), None)
+        cls = _find(name)
+        version = installed_version(cls.packages)
+        _open(cls, "")
+        return BackendInfo(name, version, cls.devices(), None)
     except Exception as error:
-        return BackendInfo(cls.library, version, (), brief(error))
+        return BackendInfo(name, version, (), brief(error))
 
 
 def _from_module(module: ModuleType) -> Backend:
@@ -179,10 +252,20 @@ def _from_module(module: ModuleType) -> Backend:
         return get_backend(name)
     if not hasattr(module, "asarray"):
         raise BackendError(f"backend={module.__name__}: not an Array API namespace, it has no 'asarray'")
-    xp = array_api_compat.array_namespace(module.asarray(0.0))
-    return GenericBackend(name, xp)
+    try:
+        backend = GenericBackend(name, array_api_compat.array_namespace(module.asarray(0.0)))
+        check_library(backend)
+    except Exception as error:
+        told = str(error) if isinstance(error, BackendError) else f"its asarray(0.0) fails: {_told(error)}"
+        raise BackendError(f"backend={module.__name__}: {told}") from None
+    return backend
 
 
 def _library_of(module: ModuleType) -> str:
+    """Return the name of the backend that a namespace belongs to, or the module's own."""
     root = module.__name__.removeprefix("array_api_compat.").partition(".")[0]
-    return root if root in BACKENDS else module.__name__
+    return root if root in BACKENDS or root in _plugins() else module.__name__
+
+
+def _told(error: Exception) -> str:
+    return f"{type(error).__name__}: {brief(error)}"

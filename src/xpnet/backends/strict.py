@@ -39,6 +39,11 @@ class StrictBackend(Backend):
         names = [_strict_name(device) for device in xp.__array_namespace_info__().devices()]
         return tuple(f"array_api_strict:{name}" for name in names if name != "no_x64")
 
+    @classmethod
+    def spec_of(cls, device: Any) -> str:
+        """Return the spec that selects a pretended device."""
+        return f"array_api_strict:{_strict_name(device)}"
+
     @property
     def device_name(self) -> str:
         """The device's name."""

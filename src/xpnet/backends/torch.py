@@ -25,6 +25,8 @@ class TorchBackend(Backend):
     def open(cls, device: str = "") -> Backend:
         """Open it on ``cpu``, ``cuda``, ``cuda:1``, ..."""
         torch = importlib.import_module("torch")
+        if device.startswith("mps") and not torch.backends.mps.is_available():
+            raise BackendError("torch finds no Apple GPU that it can use by MPS")
         try:
             chosen = torch.device(device or "cpu")
             # The driver's complaint, if there is one, comes with the first array; some devices only pretend.
@@ -37,10 +39,17 @@ class TorchBackend(Backend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """Return the CPU and the CUDA GPUs."""
+        """Return the CPU and the GPUs: NVIDIA's or AMD's (``cuda``), Intel's (``xpu``), Apple's (``mps``)."""
         torch = importlib.import_module("torch")
-        gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-        return ("torch:cpu", *(f"torch:cuda:{i}" for i in range(gpus)))
+        kinds = {kind: getattr(torch, kind) for kind in ("cuda", "xpu")}
+        counts = {kind: gpus.device_count() for kind, gpus in kinds.items() if gpus.is_available()}
+        numbered = [f"torch:{kind}:{i}" for kind, count in counts.items() for i in range(count)]
+        return ("torch:cpu", *numbered, *(["torch:mps"] if torch.backends.mps.is_available() else []))
+
+    @classmethod
+    def spec_of(cls, device: Any) -> str:
+        """Return the spec that selects a device."""
+        return f"torch:{device}"
 
     @property
     def launch_bound(self) -> bool:
@@ -53,6 +62,8 @@ class TorchBackend(Backend):
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
         """Record nothing for automatic differentiation: the gradients here are our own."""
+        if dtype == "float64" and self.device.type == "mps":
+            raise BackendError("dtype='float64': the device 'mps' has no float64, take dtype='float32'")
         context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
         return context
 
@@ -72,5 +83,8 @@ class TorchBackend(Backend):
 
     def synchronize(self) -> None:
         """Wait for the GPU."""
-        if self.device.type == "cuda":
-            importlib.import_module("torch").cuda.synchronize(self.device)
+        torch = importlib.import_module("torch")
+        if self.device.type in ("cuda", "xpu"):
+            getattr(torch, self.device.type).synchronize(self.device)
+        elif self.device.type == "mps":
+            torch.mps.synchronize()

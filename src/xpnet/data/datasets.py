@@ -13,11 +13,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_integer, require_path
 from xpnet.data import cache, download
 from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
 from xpnet.data.download import DataError
 from xpnet.data.idx import decode_idx
+from xpnet.parts import require_integer, require_path
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": (
@@ -104,6 +104,18 @@ class Dataset:
                 f"test_images: samples of shape {self.test_images.shape[1:]}, "
                 f"but the training set's are {self.train_images.shape[1:]}"
             )
+
+    def __repr__(self) -> str:
+        """Say what it is and how large."""
+        shape = "×".join(map(str, self.sample_shape))
+        sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} test images of {shape}"
+        return f"Dataset({self.name!r}: {sizes}, {self.classes} classes)"
+
+    def _repr_html_(self) -> str:
+        """Show sizes, classes and a row of samples in a notebook."""
+        from xpnet.plots import display
+
+        return display.dataset_html(self)
 
     @property
     def sample_shape(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from xpnet.checks import require_path
+from xpnet.parts import require_path
 from xpnet.data import cache
 from xpnet.data.cache import Published
 from xpnet.data.dataset import Dataset

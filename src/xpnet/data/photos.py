@@ -16,9 +16,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_path, require_size
 from xpnet.data import ink
 from xpnet.data.download import DataError
+from xpnet.parts import require_path, require_size
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
 """Pillow's names of the formats that are read. Others, such as EPS, would start another program."""

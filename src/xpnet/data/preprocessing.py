@@ -8,7 +8,7 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from xpnet.checks import require_fraction, require_positive, require_size
+from xpnet.parts import require_fraction, require_positive, require_size
 from xpnet.random import generator
 
 Array = Any

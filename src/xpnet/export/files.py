@@ -6,10 +6,10 @@ import os
 from pathlib import Path
 from typing import Any
 
-from xpnet.checks import require_path
 from xpnet.export.onnx import to_onnx
 from xpnet.export.plain import ExportError
-from xpnet.training.run import load, load_config, load_history
+from xpnet.parts import require_path
+from xpnet.runs.run import load, load_config, load_history
 
 
 def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:

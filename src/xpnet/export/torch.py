@@ -9,10 +9,11 @@ import numpy as np
 from xpnet.export.plain import CHANNELS_FIRST, PlainLayer, library, plain_layers
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.convolution import Conv2D, to_torch_weight
-from xpnet.nn.layers import Dense, Flatten, HostArrays, Layer
+from xpnet.nn.layers import Dense, Flatten, Layer
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D
+from xpnet.typing import HostArrays
 
 ACTIVATIONS: dict[type[Layer], str] = {ReLU: "ReLU", Tanh: "Tanh", Sigmoid: "Sigmoid"}
 """The modules of the activations that have no settings."""

@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
-from xpnet.checks import require_number
-from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, State
+from xpnet.nn.layers import Context, Layer
+from xpnet.parts import in_range
+from xpnet.typing import Array, Arrays, Namespace
 
 
 def relu(x: Array, *, xp: Namespace = None) -> Array:
@@ -142,10 +143,7 @@ def sigmoid(x: Array, *, xp: Namespace = None) -> Array:
     array([0. , 0.5, 1. ])
     """
     xp = xp or array_namespace(x)
-    y = xp.tanh(0.5 * x)
-    y *= 0.5
-    y += 0.5
-    return y
+    return 0.5 * xp.tanh(0.5 * x) + 0.5
 
 
 def sigmoid_backward(y: Array, dy: Array) -> Array:
@@ -212,43 +210,7 @@ def gelu_backward(x: Array, dy: Array, *, xp: Namespace = None) -> Array:
 
 
 @dataclass(frozen=True)
-class Activation(Layer):
-    """The base of the layers below: subclasses say how to compute the output and the gradient."""
-
-    def apply(self, x: Array, xp: Namespace) -> Array:
-        """Return the output."""
-        raise NotImplementedError
-
-    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
-        """Return the gradient of the input, given what `keep` kept and the gradient of the output."""
-        raise NotImplementedError
-
-    def keep(self, x: Array, y: Array) -> Array:
-        """Choose what the backward pass needs: the output, unless overridden."""
-        return y
-
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
-        """Return the output, and keep what the backward pass needs."""
-        y = self.apply(x, ctx.xp)
-        return y, self.keep(x, y)
-
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
-        """Return the gradient of the input."""
-        return self.gradient(cache, dy, ctx.xp), {}
-
-
-@dataclass(frozen=True)
-class ReLU(Activation):
+class ReLU(Layer):
     """The layer of `relu`.
 
     Examples
@@ -260,17 +222,18 @@ class ReLU(Activation):
     (array([[0., 5.]]), {})
     """
 
-    def apply(self, x: Array, xp: Namespace) -> Array:
-        """Apply `relu`."""
-        return relu(x, xp=xp)
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Apply `relu`, and keep the output for `backward`."""
+        y = relu(x, xp=ctx.xp)
+        return y, y
 
-    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `relu_backward`."""
-        return relu_backward(kept, dy, xp=xp)
+        return relu_backward(cache, dy, xp=ctx.xp), {}
 
 
 @dataclass(frozen=True)
-class LeakyReLU(Activation):
+class LeakyReLU(Layer):
     """The layer of `leaky_relu`.
 
     Parameters
@@ -286,26 +249,20 @@ class LeakyReLU(Activation):
     array([[-0.1,  2. ]])
     """
 
-    slope: float = 0.01
+    slope: Annotated[float, in_range(0.0, 1.0, "LeakyReLU takes a slope in [0, 1]")] = 0.01
 
-    def __post_init__(self) -> None:
-        """Check the slope."""
-        super().__post_init__()
-        require_number("slope", self.slope)
-        if not 0.0 <= self.slope <= 1.0:
-            raise ValueError(f"slope={self.slope!r}: LeakyReLU takes a slope in [0, 1]")
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Apply `leaky_relu`, and keep the output for `backward`."""
+        y = leaky_relu(x, self.slope, xp=ctx.xp)
+        return y, y
 
-    def apply(self, x: Array, xp: Namespace) -> Array:
-        """Apply `leaky_relu`."""
-        return leaky_relu(x, self.slope, xp=xp)
-
-    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `leaky_relu_backward`."""
-        return leaky_relu_backward(kept, dy, self.slope, xp=xp)
+        return leaky_relu_backward(cache, dy, self.slope, xp=ctx.xp), {}
 
 
 @dataclass(frozen=True)
-class Tanh(Activation):
+class Tanh(Layer):
     """The layer of `tanh`.
 
     Examples
@@ -316,17 +273,18 @@ class Tanh(Activation):
     (10,)
     """
 
-    def apply(self, x: Array, xp: Namespace) -> Array:
-        """Apply `tanh`."""
-        return tanh(x, xp=xp)
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Apply `tanh`, and keep the output for `backward`."""
+        y = tanh(x, xp=ctx.xp)
+        return y, y
 
-    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `tanh_backward`."""
-        return tanh_backward(kept, dy)
+        return tanh_backward(cache, dy), {}
 
 
 @dataclass(frozen=True)
-class Sigmoid(Activation):
+class Sigmoid(Layer):
     """The layer of `sigmoid`.
 
     Examples
@@ -337,17 +295,18 @@ class Sigmoid(Activation):
     array([[0.5]])
     """
 
-    def apply(self, x: Array, xp: Namespace) -> Array:
-        """Apply `sigmoid`."""
-        return sigmoid(x, xp=xp)
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Apply `sigmoid`, and keep the output for `backward`."""
+        y = sigmoid(x, xp=ctx.xp)
+        return y, y
 
-    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `sigmoid_backward`."""
-        return sigmoid_backward(kept, dy)
+        return sigmoid_backward(cache, dy), {}
 
 
 @dataclass(frozen=True)
-class GELU(Activation):
+class GELU(Layer):
     """The layer of `gelu`.
 
     Examples
@@ -360,14 +319,11 @@ class GELU(Activation):
     ([[-0.004, 0.0, 2.996]], True)
     """
 
-    def apply(self, x: Array, xp: Namespace) -> Array:
-        """Apply `gelu`."""
-        return gelu(x, xp=xp)
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Apply `gelu`, and keep the input for `backward`."""
+        y = gelu(x, xp=ctx.xp)
+        return y, x
 
-    def gradient(self, kept: Array, dy: Array, xp: Namespace) -> Array:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `gelu_backward`."""
-        return gelu_backward(kept, dy, xp=xp)
-
-    def keep(self, x: Array, y: Array) -> Array:
-        """Keep the input."""
-        return x
+        return gelu_backward(cache, dy, xp=ctx.xp), {}

@@ -9,9 +9,10 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
-from xpnet.checks import require_size
-from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, ShapeError, State
+from xpnet.nn.layers import Context, Layer, ShapeError
+from xpnet.parts import Size
 from xpnet.random import integers
+from xpnet.typing import Array, Arrays, Namespace, Shape
 
 
 def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
@@ -81,12 +82,7 @@ class RandomShift(Layer):
     ((1000, 2), [-2, -1, 0, 1, 2])
     """
 
-    pixels: int = 2
-
-    def __post_init__(self) -> None:
-        """Check the distance."""
-        super().__post_init__()
-        require_size("pixels", self.pixels)
+    pixels: Size = 2
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape."""
@@ -101,23 +97,13 @@ class RandomShift(Layer):
         """Draw how far down and across each image moves."""
         return integers(rng, -self.pixels, self.pixels + 1, (n, 2)).astype(np.int16)
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `shift_images` when training."""
-        if not ctx.training or noise is None:
+        if not ctx.training or ctx.noise is None:
             return x, None
-        return shift_images(x, noise, xp=ctx.xp), noise
+        return shift_images(x, ctx.noise, xp=ctx.xp), ctx.noise
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Shift the gradient back."""
         if cache is None:
             return dy, {}

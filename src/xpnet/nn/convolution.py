@@ -13,29 +13,33 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.backends import convolution_lowering, product_limit
-from xpnet.checks import require_instance, require_size
-from xpnet.nn.images import Pair, as_pair, image_output_size, output_size, pad, pad_or_crop, spread
-from xpnet.nn.layers import (
-    Array,
-    Context,
-    HeUniform,
-    HostArrays,
-    Initializer,
-    Layer,
-    Namespace,
-    Params,
-    Random,
-    Shape,
-    State,
+from xpnet.nn.images import (
+    PaddingOrSame,
+    Pair,
+    PairOfSizes,
+    as_pair,
+    image_output_size,
+    output_size,
+    pad,
+    pad_or_crop,
+    spread,
 )
+from xpnet.nn.initializers import HeUniform, Initializer
+from xpnet.nn.layers import Context, Layer, Variable
+from xpnet.parts import Size
+from xpnet.typing import Array, Arrays, Namespace, Shape
+
+How = tuple[str, int | None]
+"""A key of `LOWERINGS`, and the number of multiplications that a product had better not exceed (None: no limit)."""
+
+DEFAULT: How = ("row_shift", None)
 
 
 def conv2d(
@@ -45,6 +49,7 @@ def conv2d(
     *,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
+    how: How = DEFAULT,
     xp: Namespace = None,
 ) -> Array:
     """Convolve images with filters (strictly speaking, correlate: the kernel is not turned round).
@@ -62,6 +67,10 @@ def conv2d(
         Added to every pixel of a filter's output.
     stride, padding : pair of int
         Down and across; the padding is of zeros, on both sides.
+    how : tuple of str and int
+        ``"row_shift"`` or ``"im2col"``, and the number of multiplications that one product had better not exceed. On
+        NumPy and torch products of row-shifted slices are fastest, in pieces that stay in a processor's cache. JAX and
+        CuPy do better with one large product over unrolled patches. The results differ by rounding only.
     xp : module, optional
         The array namespace; by default that of ``x``.
 
@@ -78,7 +87,7 @@ def conv2d(
     >>> conv2d(row, edge)[0, 0, :, 0]
     array([0., 1., 0.])
     """
-    return _convolve(x, weight, bias, stride, padding, xp or array_namespace(x))[0]
+    return _convolve(x, weight, bias, stride, padding, how, xp or array_namespace(x))[0]
 
 
 def conv2d_backward(
@@ -88,6 +97,7 @@ def conv2d_backward(
     *,
     stride: Pair = (1, 1),
     padding: Pair = (0, 0),
+    how: How = DEFAULT,
     input_gradient: bool = True,
     xp: Namespace = None,
 ) -> tuple[Array | None, Array, Array]:
@@ -99,7 +109,7 @@ def conv2d_backward(
         What `conv2d` was given.
     dy : array, shape (output_height, filters, output_width, n)
         The gradient of the output.
-    stride, padding : pair of int
+    stride, padding, how
         As for `conv2d`.
     input_gradient : bool
         Whether to compute ``dx``.
@@ -121,48 +131,36 @@ def conv2d_backward(
     ((5, 3, 4, 2), (3, 6, 2, 3), (6,))
     """
     xp = xp or array_namespace(dy)
-    columns = _columns(x, weight, stride, padding, xp)
-    dx, dweight = _gradients(x.shape, columns, weight, dy, stride, padding, input_gradient, xp)
+    columns = _columns(x, weight, stride, padding, how, xp)
+    dweight = LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)
+    dx = _input_gradient(x.shape, weight, dy, stride, padding, how, xp) if input_gradient else None
     return dx, dweight, _bias_gradient(dy, xp)
 
 
-def _columns(x: Array, weight: Array, stride: Pair, padding: Pair, xp: Namespace) -> Array:
+def _columns(x: Array, weight: Array, stride: Pair, padding: Pair, how: How, xp: Namespace) -> Array:
     """Lay the images out for the products: what the forward pass needs, the backward pass needs again."""
-    return LOWERINGS[convolution_lowering(xp)].unfold(pad(x, padding, xp), _kernel(weight), stride, xp)
+    return LOWERINGS[how[0]].unfold(pad(x, padding, xp), _kernel(weight), stride, xp)
 
 
 def _convolve(
-    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, xp: Namespace
+    x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, how: How, xp: Namespace
 ) -> tuple[Array, Array]:
     """Return what `conv2d` does, and the columns."""
     height, width = output_size(x.shape, _kernel(weight), stride, padding)
-    columns = _columns(x, weight, stride, padding, xp)
-    y = LOWERINGS[convolution_lowering(xp)].product(columns, weight, height, stride, xp)
+    columns = _columns(x, weight, stride, padding, how, xp)
+    y = LOWERINGS[how[0]].product(columns, weight, height, stride, how[1], xp)
     if bias is not None:
         y += bias[None, :, None]
     return xp.reshape(y, (height, y.shape[1], width, x.shape[3])), columns
-
-
-def _gradients(
-    shape: Shape,
-    columns: Array,
-    weight: Array,
-    dy: Array,
-    stride: Pair,
-    padding: Pair,
-    input_gradient: bool,
-    xp: Namespace,
-) -> tuple[Array | None, Array]:
-    """Return ``dx``, if it is wanted, and ``dweight``, given the shape of ``x`` and its columns."""
-    dweight = LOWERINGS[convolution_lowering(xp)].weight_gradient(columns, dy, weight.shape, stride, xp)
-    return _input_gradient(shape, weight, dy, stride, padding, xp) if input_gradient else None, dweight
 
 
 def _bias_gradient(dy: Array, xp: Namespace) -> Array:
     return xp.sum(dy, axis=(0, 2, 3))
 
 
-def _input_gradient(shape: Shape, weight: Array, dy: Array, stride: Pair, padding: Pair, xp: Namespace) -> Array:
+def _input_gradient(
+    shape: Shape, weight: Array, dy: Array, stride: Pair, padding: Pair, how: How, xp: Namespace
+) -> Array:
     """Return ``dx``: the full convolution of ``dy`` with the kernel turned by half a turn, filters for channels.
 
     Pixel ``x[p]`` reaches output ``y[r]`` through ``W[p - r]``, so ``dx[p] = sum_r W[p - r] dy[r]``. A stride first
@@ -174,7 +172,7 @@ def _input_gradient(shape: Shape, weight: Array, dy: Array, stride: Pair, paddin
     # What the strides or the padding cut off at the far end got no gradient, or has it in the padding.
     before = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
     after = [shape[axis] + k - 1 - b - spaced.shape[axis] for axis, k, b in zip((0, 2), kernel, before, strict=True)]
-    return conv2d(pad_or_crop(spaced, before, after, xp), turned, xp=xp)
+    return conv2d(pad_or_crop(spaced, before, after, xp), turned, how=how, xp=xp)
 
 
 # Two ways to lay a convolution out as matrix products -------------------------------------------------------------
@@ -195,7 +193,7 @@ class Lowering:
     """
 
     unfold: Callable[[Array, Pair, Pair, Namespace], Array]
-    product: Callable[[Array, Array, int, Pair, Namespace], Array]
+    product: Callable[[Array, Array, int, Pair, int | None, Namespace], Array]
     weight_gradient: Callable[[Array, Array, Shape, Pair, Namespace], Array]
 
 
@@ -208,12 +206,18 @@ def row_shift_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Arr
     return xp.reshape(xp.concat(shifted, axis=1), (h, kw * c, width * n))
 
 
-def row_shift_product(columns: Array, weight: Array, height: int, stride: Pair, xp: Namespace) -> Array:
-    """Add up, for each kernel row, its matrix times the image rows that it meets: (height', filters, width' n)."""
+def row_shift_product(
+    columns: Array, weight: Array, height: int, stride: Pair, limit: int | None, xp: Namespace
+) -> Array:
+    """Add up, for each kernel row, its matrix times the image rows that it meets: (height', filters, width' n).
+
+    OpenBLAS, which NumPy brings along, copies the operands of a large product to suit its kernels. Up to a million
+    multiplications it works on them where they lie, which is up to twice as fast: hence the limit.
+    """
     kh, filters, kw, c = weight.shape
     rows = xp.reshape(weight, (kh, filters, kw * c))
     pieces = []
-    for piece in _pieces(columns.shape[2], filters * kw * c, product_limit(xp)):
+    for piece in _pieces(columns.shape[2], filters * kw * c, limit):
         y = rows[0, ...] @ _image_rows(columns, 0, height, stride, piece)
         for i in range(1, kh):
             y += rows[i, ...] @ _image_rows(columns, i, height, stride, piece)
@@ -253,10 +257,7 @@ def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
     channels_first = xp.permute_dims(x, (1, 0, 2, 3))
     patches = [
         channels_first[
-            :,
-            i : i + (height - 1) * stride[0] + 1 : stride[0],
-            j : j + (width - 1) * stride[1] + 1 : stride[1],
-            :,
+            :, i : i + (height - 1) * stride[0] + 1 : stride[0], j : j + (width - 1) * stride[1] + 1 : stride[1], :
         ]
         for i in range(kernel[0])
         for j in range(kernel[1])
@@ -264,8 +265,8 @@ def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
     return xp.reshape(xp.concat(patches, axis=0), (kernel[0] * kernel[1] * c, height * width * n))
 
 
-def im2col_product(columns: Array, weight: Array, height: int, stride: Pair, xp: Namespace) -> Array:
-    """Multiply all filters with all patches at once: (height', filters, width' n)."""
+def im2col_product(columns: Array, weight: Array, height: int, stride: Pair, limit: int | None, xp: Namespace) -> Array:
+    """Multiply all filters with all patches at once, whatever the limit: (height', filters, width' n)."""
     kh, filters, kw, c = weight.shape
     matrix = xp.reshape(xp.permute_dims(weight, (1, 0, 2, 3)), (filters, kh * kw * c))
     y = xp.reshape(matrix @ columns, (filters, height, columns.shape[1] // height))
@@ -311,72 +312,54 @@ class Conv2D(Layer):
     (24, 24, 8)
     """
 
-    filters: int
-    kernel_size: int | Pair
-    stride: int | Pair = 1
-    padding: int | Pair | str = 0
+    filters: Size
+    kernel_size: PairOfSizes
+    stride: PairOfSizes = 1
+    padding: PaddingOrSame = 0
     bias: bool = True
-    init_weight: Initializer = field(default_factory=HeUniform)
+    init_weight: Initializer = HeUniform()
 
     def __post_init__(self) -> None:
-        """Check the hyperparameters."""
+        """Check that ``"same"`` can be."""
         super().__post_init__()
-        require_size("filters", self.filters)
-        kernel = as_pair("kernel_size", self.kernel_size)
-        stride = as_pair("stride", self.stride)
-        if self.padding == "same":
-            if stride != (1, 1) or any(k % 2 == 0 for k in kernel):
-                raise ValueError("padding='same': needs a stride of 1 and an odd kernel_size")
-        elif isinstance(self.padding, str):
-            raise ValueError(f"padding={self.padding!r}: must be an integer, a pair of integers, or 'same'")
-        else:
-            as_pair("padding", self.padding, least=0)
-        require_instance("init_weight", self.init_weight, Initializer, "HeUniform()")
+        kernel, stride, _ = self.geometry
+        if self.padding == "same" and (stride != (1, 1) or any(k % 2 == 0 for k in kernel)):
+            raise ValueError("padding='same': needs a stride of 1 and an odd kernel_size")
 
     @property
     def geometry(self) -> tuple[Pair, Pair, Pair]:
         """Kernel size, stride and padding, as pairs."""
-        kernel = as_pair("kernel_size", self.kernel_size)
-        if self.padding == "same":
-            return kernel, (1, 1), (kernel[0] // 2, kernel[1] // 2)
-        return kernel, as_pair("stride", self.stride), as_pair("padding", self.padding, least=0)
+        kernel = as_pair(self.kernel_size)
+        same = (kernel[0] // 2, kernel[1] // 2)
+        padding = same if self.padding == "same" else as_pair(self.padding)
+        return kernel, as_pair(self.stride), padding
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(height, width, filters)``."""
         return (*image_output_size(self, input_shape, *self.geometry), self.filters)
 
-    def init(self, rng: Random, input_shape: Shape) -> tuple[HostArrays, HostArrays]:
-        """Draw the weights; biases start at zero."""
+    def parameters(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare ``weight``, (kernel_height, filters, kernel_width, channels), and ``bias``, (filters,)."""
         (kh, kw), _, _ = self.geometry
         c = input_shape[2]
-        fans = kh * kw * c, kh * kw * self.filters
-        params = {"weight": self.init_weight(rng, (kh, self.filters, kw, c), *fans)}
-        if self.bias:
-            params["bias"] = np.zeros(self.filters)
-        return params, {}
+        weight = Variable((kh, self.filters, kw, c), self.init_weight, (kh * kw * c, kh * kw * self.filters))
+        return {"weight": weight, "bias": Variable((self.filters,))} if self.bias else {"weight": weight}
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
-        """Do what `conv2d` does, and keep the columns for the way back."""
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Do what `conv2d` does, and keep the columns for `backward`."""
         _, stride, padding = self.geometry
-        y, columns = _convolve(x, params["weight"], params.get("bias"), stride, padding, ctx.xp)
+        y, columns = _convolve(x, params["weight"], params.get("bias"), stride, padding, ctx.convolution, ctx.xp)
         return y, (x.shape, columns)
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Do what `conv2d_backward` does, with the columns that were kept."""
-        shape, columns = cache
+        (shape, columns), weight, how, xp = cache, params["weight"], ctx.convolution, ctx.xp
         _, stride, padding = self.geometry
-        dx, dweight = _gradients(shape, columns, params["weight"], dy, stride, padding, input_gradient, ctx.xp)
-        return dx, {"weight": dweight, "bias": _bias_gradient(dy, ctx.xp)} if self.bias else {"weight": dweight}
+        gradients = {"weight": LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)}
+        if self.bias:
+            gradients["bias"] = _bias_gradient(dy, xp)
+        dx = _input_gradient(shape, weight, dy, stride, padding, how, xp) if ctx.input_gradient else None
+        return dx, gradients
 
 
 def to_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:

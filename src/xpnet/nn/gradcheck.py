@@ -6,6 +6,7 @@ order ``h^2``. It is slow and inexact, and knows nothing of the chain rule: an i
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -13,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import Backend, get_backend
-from xpnet.checks import require_instance
-from xpnet.nn.layers import Context
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
+from xpnet.nn.trained import check_images, context, to_device, to_host
+from xpnet.parts import require_instance
 
 
 def numerical_gradient(
-    function: Callable[[NDArray[np.float64]], float],
-    x: NDArray[np.float64],
-    step: float = 1e-6,
+    function: Callable[[NDArray[np.float64]], float], x: NDArray[np.float64], step: float = 1e-6
 ) -> NDArray[np.float64]:
     """Estimate the gradient of a function of an array by central differences.
 
@@ -114,38 +113,39 @@ def check_gradients(
     require_instance("loss", loss, Loss, "SoftmaxCrossEntropy()")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there are no gradients to check")
-    images, labels = network.check_images(images, "float64"), np.asarray(labels)
+    images, labels = check_images(network, images, "float64"), np.asarray(labels)
     if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
         raise ValueError(
             f"labels: shape {labels.shape} of {labels.dtype}; must be one integer for each of the {len(images)} images"
         )
     opened = get_backend(backend)
     rng = np.random.default_rng(seed)
-    theta, state = network.init(rng)
-    noise = network.noise(rng, len(images))
+    host, state, noise = network.init(rng), network.init_state(), network.noise(rng, len(images))
     with opened.session("float64"):
-        xp = opened.xp
-        ctx = Context(xp, training=True)
+        xp, ctx = opened.xp, context(opened, training=True)
         x = network.prepare(opened.asarray(images), xp.float64, xp)
         targets = opened.asarray(loss.targets(labels, network.output_shape[0]), "float64")
-        states = [{k: opened.asarray(v, "float64") for k, v in s.items()} for s in state]
+        states = to_device(state, opened, "float64")
         noises = [None if z is None else opened.asarray(z) for z in noise]
+        params = to_device(host, opened, "float64")
+        y, caches = network.forward(params, states, x, ctx, noises)
+        _, by_layer = network.backward(params, caches, loss.gradient(y, targets, xp=xp), ctx)
+        analytic = to_host(by_layer, opened)
 
-        def value_and_caches(vector: NDArray[np.float64]) -> tuple[Any, Any, Any, list[Any]]:
-            params = network.unflatten(opened.asarray(vector, "float64"), xp)
-            y, caches = network.forward(params, states, x, ctx, noises)
-            value, cache = loss.forward(y, targets, xp=xp)
-            return value, params, cache, caches
+        def loss_with(i: int, name: str, array: NDArray[np.float64]) -> float:
+            changed = [*params]
+            changed[i] = {**params[i], name: opened.asarray(array, "float64")}
+            y, _ = network.forward(changed, states, x, ctx, noises)
+            return float(loss.value(y, targets, xp=xp))
 
-        _, params, cache, caches = value_and_caches(theta)
-        gradients, _ = network.backward(params, caches, loss.backward(cache, xp=xp), ctx)
-        analytic = opened.to_numpy(network.flatten(gradients, xp))
-        numerical = numerical_gradient(lambda v: float(value_and_caches(v)[0]), theta)
+        numerical = [
+            {name: numerical_gradient(functools.partial(loss_with, i, name), array) for name, array in layer.items()}
+            for i, layer in enumerate(host)
+        ]
     # A gradient may be zero in truth, as that of a bias before batch normalization: rounding is no error there.
-    least = 1e-3 * float(np.max(np.abs(analytic), initial=0.0))
+    least = 1e-3 * max(float(np.max(np.abs(g), initial=0.0)) for layer in analytic for g in layer.values())
     return {
-        f"layers.{slot.layer}.{slot.name}": relative_error(
-            analytic[slot.start : slot.stop], numerical[slot.start : slot.stop], least
-        )
-        for slot in network.slots
+        f"layers.{i}.{name}": relative_error(analytic[i][name], estimate, least)
+        for i, layer in enumerate(numerical)
+        for name, estimate in layer.items()
     }

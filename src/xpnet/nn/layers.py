@@ -17,27 +17,18 @@ add up to the sum of the whole.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.checks import require_fraction, require_instance, require_positive, require_size, use_python_numbers
+from xpnet.nn.initializers import Constant, HeUniform, Initializer, Random
+from xpnet.parts import Fraction, Part, Size
 from xpnet.random import sixteen_bits
-
-Array = Any
-"""An array of any library that follows the Array API standard."""
-
-Namespace = Any
-"""The module of such a library, as `array_api_compat.array_namespace` returns it."""
-
-Shape = tuple[int, ...]
-Params = dict[str, Array]
-State = dict[str, Array]
-HostArrays = dict[str, NDArray[Any]]
+from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
 
 
 class ShapeError(ValueError):
@@ -54,15 +45,8 @@ class ShapeError(ValueError):
     """
 
 
-class Random(Protocol):
-    """What layers draw from: a `numpy.random.Generator`, or the legacy `numpy.random.RandomState`."""
-
-    def random(self, size: Any = ..., /) -> Any:
-        """Draw floats from [0, 1)."""
-
-
 class Context(NamedTuple):
-    """What a layer may know about the pass that it takes part in.
+    """What a layer may ask about the pass that it takes part in.
 
     Attributes
     ----------
@@ -70,8 +54,16 @@ class Context(NamedTuple):
         The array namespace of every array in the pass.
     training : bool
         Whether this pass trains: dropout drops and batch normalization looks at the batch only then.
+    noise : array, optional
+        The random numbers of this layer for this batch, from `Layer.noise`.
+    state : dict of str to array, optional
+        The state of this layer, such as running means.
+    input_gradient : bool
+        Whether `Layer.backward` has to compute the gradient of the input.
     all_reduce : callable, optional
-        Sums an array over the ranks of a distributed run. ``None``: there is one rank.
+        Sums an array over all that train together. ``None``: this pass sees the whole batch.
+    convolution : tuple of str and int
+        How this library computes a convolution best: see `xpnet.nn.convolution.conv2d`.
 
     Examples
     --------
@@ -79,7 +71,7 @@ class Context(NamedTuple):
     >>> from xpnet import Context, Dropout
     >>> x, keep = np.asarray([[1.0, 2.0]]), np.asarray([[0, 1]])
     >>> for training in (True, False):
-    ...     y, _ = Dropout(0.5).forward({}, x, Context(np, training), noise=keep)
+    ...     y, _ = Dropout(0.5).forward({}, x, Context(np, training, noise=keep))
     ...     print(training, y.tolist())
     True [[0.0, 4.0]]
     False [[1.0, 2.0]]
@@ -87,133 +79,55 @@ class Context(NamedTuple):
 
     xp: Namespace
     training: bool = False
+    noise: Array | None = None
+    state: Arrays | None = None
+    input_gradient: bool = True
     all_reduce: Callable[[Array], Array] | None = None
+    convolution: tuple[str, int | None] = ("row_shift", None)
+
+    def of_layer(self, noise: Array | None = None, state: Arrays | None = None, input_gradient: bool = True) -> Context:
+        """Return the context of one layer: what holds for the whole pass, and what is this layer's own."""
+        # `_replace` would do the same in three times the time, once a layer and pass.
+        return Context(self.xp, self.training, noise, state, input_gradient, self.all_reduce, self.convolution)
 
 
-# Initialisers -----------------------------------------------------------------------------------------------------
+class Variable(NamedTuple):
+    """The declaration of an array that a layer owns.
 
-
-@dataclass(frozen=True)
-class Initializer:
-    """The base of all initializers, which draw the first value of a weight array, on the host.
-
-    One of your own overrides `__call__`. Where it has fields, decorate it with ``@dataclass(frozen=True)``: they are
-    saved with a run.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> from xpnet import Dense, Initializer
-    >>> class Normal(Initializer):
-    ...     def __call__(self, rng, shape, fan_in, fan_out):
-    ...         return rng.standard_normal(shape) / fan_in**0.5
-    >>> params, _ = Dense(10, init_weight=Normal()).init(np.random.default_rng(0), (64,))
-    >>> float(params["weight"].std().round(2))
-    0.13
-    """
-
-    def __post_init__(self) -> None:
-        """Check the fields; subclasses add to this."""
-        use_python_numbers(self)
-
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
-        """Draw an array.
-
-        Parameters
-        ----------
-        rng : numpy.random.Generator or numpy.random.RandomState
-            What to draw from.
-        shape : tuple of int
-            Of the array.
-        fan_in, fan_out : int
-            How many numbers each output is summed from, and how many outputs each input goes to.
-
-        Returns
-        -------
-        array of float64, of ``shape``
-        """
-        raise NotImplementedError
-
-
-@dataclass(frozen=True)
-class Uniform(Initializer):
-    """Weights uniform in [-bound, bound); the tutorial takes 0.1.
-
-    Parameters
+    Attributes
     ----------
-    bound : float
-        Positive.
+    shape : tuple of int
+    initial : Initializer
+        How it starts; by default at zero.
+    fans : tuple of int
+        How many numbers each output is summed from, and how many outputs each input goes to.
 
     Examples
     --------
-    >>> import numpy as np
-    >>> weight = Uniform(0.1)(np.random.default_rng(0), (64, 100), 64, 100)
-    >>> weight.shape, bool(weight.min() >= -0.1), bool(weight.max() < 0.1)
-    ((64, 100), True, True)
+    >>> from xpnet import Dense
+    >>> {name: variable.shape for name, variable in Dense(100).parameters((784,)).items()}
+    {'weight': (784, 100), 'bias': (100,)}
     """
 
-    bound: float = 0.1
+    shape: Shape
+    initial: Initializer = Constant(0.0)
+    fans: tuple[int, int] = (1, 1)
 
-    def __post_init__(self) -> None:
-        """Check the bound."""
-        super().__post_init__()
-        require_positive("bound", self.bound)
+    def draw(self, rng: Random) -> NDArray[np.float64]:
+        """Draw the initial array."""
+        return self.initial(rng, self.shape, *self.fans)
 
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
-        """Draw an array of ``shape``."""
-        # In this order of operations the tutorial's own `0.2 * random(...) - 0.1`, to the last bit.
-        return np.asarray(2.0 * self.bound * rng.random(shape) - self.bound)
+
+def draw(declared: Mapping[str, Variable], rng: Random) -> HostArrays:
+    """Draw the arrays that a layer declares, in the order in which it does."""
+    return {name: variable.draw(rng) for name, variable in declared.items()}
+
+
+# The base ------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
-class GlorotUniform(Initializer):
-    """Weights uniform with variance 2 / (fan_in + fan_out): keeps the scale of tanh and linear layers.
-
-    References
-    ----------
-    Glorot and Bengio, *Understanding the difficulty of training deep feedforward neural networks*, 2010.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> weight = GlorotUniform()(np.random.default_rng(0), (300, 100), 300, 100)
-    >>> float((weight.var() * (300 + 100) / 2).round(1))
-    1.0
-    """
-
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
-        """Draw an array of ``shape``."""
-        bound = math.sqrt(6.0 / (fan_in + fan_out))
-        return np.asarray(bound * (2.0 * rng.random(shape) - 1.0))
-
-
-@dataclass(frozen=True)
-class HeUniform(Initializer):
-    """Weights uniform with variance 2 / fan_in: keeps the scale through ReLU, which halves it.
-
-    References
-    ----------
-    He, Zhang, Ren and Sun, *Delving deep into rectifiers*, 2015, equation 10.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> weight = HeUniform()(np.random.default_rng(0), (300, 100), 300, 100)
-    >>> float((weight.var() * 300 / 2).round(1))
-    1.0
-    """
-
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
-        """Draw an array of ``shape``."""
-        bound = math.sqrt(6.0 / fan_in)
-        return np.asarray(bound * (2.0 * rng.random(shape) - 1.0))
-
-
-# The base ---------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Layer:
+class Layer(Part):
     """The base of all layers: one that changes nothing.
 
     A layer of your own overrides `forward` and `backward`, and what else differs from this.
@@ -222,17 +136,13 @@ class Layer:
     --------
     >>> from xpnet import Dense, Layer, Network
     >>> class Double(Layer):
-    ...     def forward(self, params, x, ctx, *, state=None, noise=None):
+    ...     def forward(self, params, x, ctx):
     ...         return 2.0 * x, None
-    ...     def backward(self, params, cache, dy, ctx, *, input_gradient=True):
+    ...     def backward(self, params, cache, dy, ctx):
     ...         return 2.0 * dy, {}
     >>> Network([Dense(3), Double()], input_shape=(4,)).output_shape
     (3,)
     """
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters; subclasses add to this."""
-        use_python_numbers(self)
 
     def minimum_batch(self, input_shape: Shape) -> int:
         """Return the least number of samples that a training batch needs."""
@@ -253,36 +163,34 @@ class Layer:
         """
         return input_shape
 
-    def init(self, rng: Random, input_shape: Shape) -> tuple[HostArrays, HostArrays]:
-        """Return the initial parameters and the initial state, as NumPy arrays."""
-        return {}, {}
+    def parameters(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare the arrays that training learns: their shapes, and how they start."""
+        return {}
+
+    def statistics(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare the layer's state: arrays that a training pass updates without a gradient."""
+        return {}
+
+    def init(self, rng: Random, input_shape: Shape) -> HostArrays:
+        """Draw the initial parameters, as NumPy arrays."""
+        return draw(self.parameters(input_shape), rng)
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
-        """Draw on the host what the layer needs of chance for ``n`` samples, a row for each, in small integers."""
+        """Draw the random numbers that the layer needs for ``n`` samples, on the host: a row each, small integers."""
         return None
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Return the output for a batch, and the cache that `backward` needs."""
         return x, None
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Return the gradients of the input and of the parameters, given that of the output.
 
-        ``input_gradient=False`` says that nobody needs the former: the first layer with parameters saves its cost.
+        Where ``ctx.input_gradient`` is False nobody needs the former: the first layer with parameters saves its cost.
         """
         return dy, {}
 
-    def next_state(self, state: State, cache: Any, ctx: Context) -> State:
+    def next_state(self, state: Arrays, cache: Any, ctx: Context) -> Arrays:
         """Return the state after a training pass."""
         return state
 
@@ -377,15 +285,9 @@ class Dense(Layer):
     (100,)
     """
 
-    units: int
+    units: Size
     bias: bool = True
-    init_weight: Initializer = field(default_factory=HeUniform)
-
-    def __post_init__(self) -> None:
-        """Check the number of units and the initializer."""
-        super().__post_init__()
-        require_size("units", self.units)
-        require_instance("init_weight", self.init_weight, Initializer, "HeUniform()")
+    init_weight: Initializer = HeUniform()
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(units,)``."""
@@ -396,32 +298,19 @@ class Dense(Layer):
             )
         return (self.units,)
 
-    def init(self, rng: Random, input_shape: Shape) -> tuple[HostArrays, HostArrays]:
-        """Draw the weights; biases start at zero."""
+    def parameters(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare ``weight``, (fan_in, units), and ``bias``, (units,)."""
         (fan_in,) = input_shape
-        shape = (fan_in, self.units)
-        params = {"weight": self.init_weight(rng, shape, fan_in, self.units)}
-        if self.bias:
-            params["bias"] = np.zeros(self.units)
-        return params, {}
+        weight = Variable((fan_in, self.units), self.init_weight, (fan_in, self.units))
+        return {"weight": weight, "bias": Variable((self.units,))} if self.bias else {"weight": weight}
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `dense`."""
         return dense(x, params["weight"], params.get("bias")), x
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `dense_backward`."""
-        dx, dweight, dbias = dense_backward(cache, params["weight"], dy, input_gradient=input_gradient, xp=ctx.xp)
+        dx, dweight, dbias = dense_backward(cache, params["weight"], dy, input_gradient=ctx.input_gradient, xp=ctx.xp)
         return dx, {"weight": dweight, "bias": dbias} if self.bias else {"weight": dweight}
 
 
@@ -463,9 +352,9 @@ def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Arra
     array([[2., 0., 6., 0.]])
     """
     xp = xp or array_namespace(x)
-    scaled = xp.astype(keep, x.dtype)
-    scaled *= 1.0 / (1.0 - rate)
-    return scaled * x
+    y = xp.astype(keep, x.dtype, copy=False) * x
+    y *= 1.0 / (1.0 - rate)
+    return y
 
 
 @dataclass(frozen=True)
@@ -486,36 +375,21 @@ class Dropout(Layer):
     np.float64(0.8)
     """
 
-    rate: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the rate."""
-        super().__post_init__()
-        require_fraction("rate", self.rate)
+    rate: Fraction = 0.5
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
         """Draw what to keep: ``(n, features)``, or ``(n, channels)`` for images, of 0 and 1."""
         levels = sixteen_bits(rng, (n, input_shape[-1]))
         return np.asarray(levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `dropout` when training."""
-        if not ctx.training or noise is None:
+        if not ctx.training or ctx.noise is None:
             return x, None
-        keep = noise if len(x.shape) == 2 else noise.T[None, :, None, :]
+        keep = ctx.noise if len(x.shape) == 2 else ctx.noise.T[None, :, None, :]
         return dropout(x, keep, self.rate, xp=ctx.xp), keep
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `dropout` to the gradient."""
         return (dy if cache is None else dropout(dy, cache, self.rate, xp=ctx.xp)), {}
 
@@ -537,22 +411,12 @@ class Flatten(Layer):
         """Return the product of the dimensions."""
         return (math.prod(input_shape),)
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Merge all axes but the batch's, and put that first."""
         if len(x.shape) == 2:
             return x, x.shape
         return ctx.xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])).T, x.shape
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Undo the merge."""
         return (dy if len(cache) == 2 else ctx.xp.reshape(dy.T, cache)), {}

@@ -15,8 +15,8 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
-from xpnet.checks import require_fraction, use_python_numbers
-from xpnet.nn.layers import Array, Namespace
+from xpnet.parts import Fraction, Part
+from xpnet.typing import Array, Namespace
 
 
 def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -42,8 +42,7 @@ def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
     """
     xp = xp or array_namespace(y)
     error = y - targets
-    error *= error
-    return xp.sum(error)
+    return xp.sum(error * error)
 
 
 def squared_error_backward(y: Array, targets: Array) -> Array:
@@ -91,8 +90,7 @@ def softmax_parts(logits: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     shifted = logits - xp.max(logits, axis=1, keepdims=True)
     p = xp.exp(shifted)
     total = xp.sum(p, axis=1, keepdims=True)
-    p /= total
-    return p, shifted, total
+    return p / total, shifted, total
 
 
 def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -127,8 +125,7 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None
 def _cross_entropy(logits: Array, targets: Array, xp: Namespace) -> tuple[Array, Array]:
     p, shifted, total = softmax_parts(logits, xp)
     # sum_j t[j] (z[j] - log total), where the targets of a row sum to 1.
-    shifted *= targets
-    return xp.sum(xp.log(total)) - xp.sum(shifted), p
+    return xp.sum(xp.log(total)) - xp.sum(shifted * targets), p
 
 
 def softmax_cross_entropy_backward(p: Array, targets: Array) -> Array:
@@ -152,7 +149,7 @@ def softmax_cross_entropy_backward(p: Array, targets: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class Loss:
+class Loss(Part):
     """The base of all losses.
 
     Examples
@@ -162,10 +159,6 @@ class Loss:
     >>> Loss().targets(np.asarray([2, 0]), 3).tolist()
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters; subclasses add to this."""
-        use_python_numbers(self)
 
     def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
         """Turn labels into one-hot targets.
@@ -192,17 +185,17 @@ class Loss:
             raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
         return np.asarray(np.eye(classes)[labels])
 
-    def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
-        """Return the loss summed over the batch, and the cache that `backward` needs."""
-        raise NotImplementedError
-
-    def backward(self, cache: Any, *, xp: Namespace) -> Array:
-        """Return the gradient of the sum."""
+    def value(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
+        """Return the loss, summed over the batch."""
         raise NotImplementedError
 
     def gradient(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
-        """Return the gradient of the sum for those who do not need the sum: a loss may have a shorter way to it."""
-        return self.backward(self.forward(y, targets, xp=xp)[1], xp=xp)
+        """Return the gradient of the sum with respect to ``y``."""
+        raise NotImplementedError
+
+    def value_and_gradient(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Array]:
+        """Return both; a loss overrides this where one pass gives both."""
+        return self.value(y, targets, xp=xp), self.gradient(y, targets, xp=xp)
 
 
 @dataclass(frozen=True)
@@ -213,19 +206,15 @@ class SquaredError(Loss):
     --------
     >>> import numpy as np
     >>> from xpnet import SquaredError
-    >>> loss = SquaredError()
-    >>> value, cache = loss.forward(np.asarray([[1.0, 2.0]]), np.asarray([[0.0, 4.0]]), xp=np)
-    >>> float(value), loss.backward(cache, xp=np).tolist()
+    >>> y, targets = np.asarray([[1.0, 2.0]]), np.asarray([[0.0, 4.0]])
+    >>> value, gradient = SquaredError().value_and_gradient(y, targets, xp=np)
+    >>> float(value), gradient.tolist()
     (5.0, [[2.0, -4.0]])
     """
 
-    def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
+    def value(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
         """Apply `squared_error`."""
-        return squared_error(y, targets, xp=xp), (y, targets)
-
-    def backward(self, cache: Any, *, xp: Namespace) -> Array:
-        """Apply `squared_error_backward`."""
-        return squared_error_backward(*cache)
+        return squared_error(y, targets, xp=xp)
 
     def gradient(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
         """Apply `squared_error_backward`."""
@@ -253,22 +242,21 @@ class SoftmaxCrossEntropy(Loss):
     [[0.05, 0.85, 0.05, 0.05]]
     """
 
-    label_smoothing: float = 0.0
-
-    def __post_init__(self) -> None:
-        """Check the smoothing."""
-        super().__post_init__()
-        require_fraction("label_smoothing", self.label_smoothing)
+    label_smoothing: Fraction = 0.0
 
     def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
         """Turn labels into one-hot targets, smoothed."""
         return super().targets(labels, classes) * (1.0 - self.label_smoothing) + (self.label_smoothing / classes)
 
-    def forward(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Any]:
+    def value(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
         """Apply `softmax_cross_entropy`."""
-        value, p = _cross_entropy(y, targets, xp)
-        return value, (p, targets)
+        return softmax_cross_entropy(y, targets, xp=xp)
 
-    def backward(self, cache: Any, *, xp: Namespace) -> Array:
+    def gradient(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
         """Apply `softmax_cross_entropy_backward`."""
-        return softmax_cross_entropy_backward(*cache)
+        return softmax_cross_entropy_backward(softmax(y, xp=xp), targets)
+
+    def value_and_gradient(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Array]:
+        """Return both from one softmax."""
+        value, p = _cross_entropy(y, targets, xp)
+        return value, softmax_cross_entropy_backward(p, targets)

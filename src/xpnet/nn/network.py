@@ -1,8 +1,8 @@
-"""The network: a list of layers, run forwards to predict and backwards to learn.
+"""The network: a list of layers, run forward to predict and backward to learn.
 
-A `Network` is a description: layers and the shape of a sample. Its parameters are one flat vector ``theta``, which
-goes in as an argument like everything else; a network that `xpnet.fit` returns or `xpnet.load` reads has them
-*bound*, and can `predict`.
+A `Network` is a description: layers and the shape of a sample. Its parameters are a list with one dictionary of
+arrays for each layer, which goes in as an argument like everything else. A network that `xpnet.fit` returns or
+`xpnet.load` reads is a `TrainedNetwork`: it has parameters, and predicts.
 """
 
 from __future__ import annotations
@@ -10,67 +10,23 @@ from __future__ import annotations
 import functools
 import math
 import operator
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, backend_of
-from xpnet.checks import require_positive
-from xpnet.nn import losses
-from xpnet.nn.description import describe, from_config, to_config
-from xpnet.nn.layers import (
-    Array,
-    Context,
-    HostArrays,
-    Layer,
-    Namespace,
-    Params,
-    Shape,
-    ShapeError,
-    State,
-)
-
-EVALUATION_BATCH = 500
-"""Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
+from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
+from xpnet.parts import require_positive
+from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
 
 
-@dataclass(frozen=True)
-class Slot:
-    """Where an array of parameters sits in ``theta``."""
-
-    layer: int
-    name: str
-    shape: Shape
-    start: int
-    stop: int
+class NoWeightsError(AttributeError, ValueError):
+    """A network that only describes was asked to predict."""
 
 
-@dataclass(frozen=True, eq=False)
-class Weights:
-    """What a network has learnt, on a device.
-
-    Attributes
-    ----------
-    theta : array, shape (size,)
-        The parameters.
-    state : list of dict
-        The state of each layer.
-    backend : Backend
-        Where they are.
-    dtype : str
-        Their dtype.
-    """
-
-    theta: Array = field(repr=False)
-    state: list[State] = field(repr=False)
-    backend: Backend
-    dtype: str
-
-
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Network:
     """A neural network: layers in a row.
 
@@ -82,8 +38,6 @@ class Network:
         The shape of one sample: ``(features,)``, ``(height, width)`` or ``(height, width, channels)``.
     pixel_max : float
         What integer images are divided by. Floating-point images are taken as they are.
-    weights : Weights, optional
-        Bound parameters.
 
     Raises
     ------
@@ -100,28 +54,37 @@ class Network:
     layers: tuple[Layer, ...]
     input_shape: Shape
     pixel_max: float = 255.0
-    weights: Weights | None = None
 
-    def __init__(
-        self,
-        layers: Sequence[Layer],
-        input_shape: Shape,
-        pixel_max: float = 255.0,
-        weights: Weights | None = None,
-    ) -> None:
+    def __init__(self, layers: Sequence[Layer], input_shape: Shape, pixel_max: float = 255.0) -> None:
         if not isinstance(layers, Iterable):
             raise TypeError(f"layers={layers!r}: must be a list of layers, such as [Dense(10)]")
         object.__setattr__(self, "layers", tuple(layers))
         object.__setattr__(self, "input_shape", _sample_shape(input_shape))
-        require_positive("pixel_max", pixel_max)
-        object.__setattr__(self, "pixel_max", float(pixel_max))
-        object.__setattr__(self, "weights", weights)
+        object.__setattr__(self, "pixel_max", float(require_positive("pixel_max", pixel_max)))
         if not self.layers:
             raise ValueError("layers=[]: a network needs at least one layer")
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
         _ = self.shapes  # Every layer checks what it is given, so a network that does not fit never exists.
+
+    def __repr__(self) -> str:
+        """Write the layers as one would type them."""
+        return f"{type(self).__name__}([{', '.join(map(str, self.layers))}], input_shape={self.input_shape})"
+
+    def _repr_html_(self) -> str:
+        """Show the diagram and the summary in a notebook."""
+        from xpnet.plots import display
+
+        return display.network_html(self)
+
+    def __getattr__(self, name: str) -> Any:
+        """Tell somebody who asks a description to predict where the weights are."""
+        if name in ("logits", "predict", "predict_proba", "named_arrays"):
+            raise NoWeightsError(
+                "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
+            )
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     # Its shape ----------------------------------------------------------------------------------------------------
 
@@ -148,25 +111,29 @@ class Network:
         return self.shapes[-1]
 
     @functools.cached_property
-    def slots(self) -> tuple[Slot, ...]:
-        """Where each array of parameters sits in ``theta``."""
-        slots: list[Slot] = []
-        stop = 0
-        for i, (params, _) in enumerate(self._initial(np.random.default_rng(0))):
-            for name, value in params.items():
-                start, stop = stop, stop + value.size
-                slots.append(Slot(i, name, value.shape, start, stop))
-        return tuple(slots)
+    def parameters(self) -> tuple[dict[str, Variable], ...]:
+        """What each layer declares to learn."""
+        return tuple(layer.parameters(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
-    @property
+    @functools.cached_property
+    def statistics(self) -> tuple[dict[str, Variable], ...]:
+        """What each layer declares to update without a gradient."""
+        return tuple(layer.statistics(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
+
+    @functools.cached_property
+    def sizes(self) -> tuple[int, ...]:
+        """The number of parameters of each layer."""
+        return tuple(sum(math.prod(v.shape) for v in declared.values()) for declared in self.parameters)
+
+    @functools.cached_property
     def size(self) -> int:
         """The number of parameters."""
-        return self.slots[-1].stop if self.slots else 0
+        return sum(self.sizes)
 
     @functools.cached_property
     def first_learner(self) -> int:
         """The index of the first layer with parameters: gradients are not needed before it."""
-        return self.slots[0].layer if self.slots else len(self.layers)
+        return next((i for i, declared in enumerate(self.parameters) if declared), len(self.layers))
 
     @property
     def minimum_batch(self) -> tuple[int, Layer]:
@@ -187,20 +154,15 @@ class Network:
         total                     15
         """
         rows = [("layer", "output", "parameters"), ("input", str(self.input_shape), "0")]
-        for i, layer in enumerate(self.layers):
-            count = sum(slot.stop - slot.start for slot in self.slots if slot.layer == i)
-            rows.append((describe(layer), str(self.shapes[i + 1]), f"{count:,}"))
+        for layer, shape, size in zip(self.layers, self.shapes[1:], self.sizes, strict=True):
+            rows.append((str(layer), str(shape), f"{size:,}"))
         rows.append(("total", "", f"{self.size:,}"))
         widths = [max(len(row[column]) for row in rows) for column in range(3)]
         return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
 
-    # Parameters ---------------------------------------------------------------------------------------------------
+    # What it starts with ------------------------------------------------------------------------------------------
 
-    def _initial(self, rng: Any) -> Iterator[tuple[HostArrays, HostArrays]]:
-        for layer, shape in zip(self.layers, self.shapes, strict=False):
-            yield layer.init(rng, shape)
-
-    def init(self, rng: Any) -> tuple[NDArray[np.float64], list[HostArrays]]:
+    def init(self, rng: Any) -> list[HostArrays]:
         """Draw the parameters on the host, layer after layer.
 
         Parameters
@@ -210,46 +172,21 @@ class Network:
 
         Returns
         -------
-        theta : array of float64, shape (size,)
-        state : list of dict of str to array
-            One dictionary a layer, empty for most.
+        list of dict of str to array of float64
+            One dictionary a layer, empty for many.
         """
-        drawn = list(self._initial(rng))
-        pieces = [np.ravel(value) for params, _ in drawn for value in params.values()]
-        theta = np.concatenate(pieces) if pieces else np.empty(0)
-        return theta, [state for _, state in drawn]
+        return [layer.init(rng, shape) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 
     def init_state(self) -> list[HostArrays]:
-        """Return the state of each layer as it is before training: it does not depend on what is drawn."""
-        return self.init(np.random.default_rng(0))[1]
+        """Return the state of each layer before training; nothing is drawn for it."""
+        rng = np.random.default_rng(0)
+        return [draw(declared, rng) for declared in self.statistics]
 
     def noise(self, rng: Any, n: int) -> list[NDArray[Any] | None]:
-        """Draw on the host, layer after layer, what each needs of chance for ``n`` samples of training."""
+        """Draw the random numbers that each layer needs for ``n`` samples of training, on the host."""
         return [layer.noise(rng, shape, n) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 
-    def split(self, theta: Array, xp: Namespace) -> tuple[Array, ...]:
-        """Return the arrays that ``theta`` is made of, as views of it where the library has views."""
-        return tuple(xp.reshape(theta[slot.start : slot.stop], slot.shape) for slot in self.slots)
-
-    def join(self, arrays: Sequence[Array], xp: Namespace) -> Array:
-        """Undo `split`."""
-        pieces = [xp.reshape(array, (-1,)) for array in arrays]
-        return pieces[0] if len(pieces) == 1 else xp.concat(pieces)
-
-    def unflatten(self, theta: Array | tuple[Array, ...], xp: Namespace) -> list[Params]:
-        """Return the parameters of each layer, given one vector or what `split` makes of it."""
-        params: list[Params] = [{} for _ in self.layers]
-        arrays = theta if isinstance(theta, tuple) else self.split(theta, xp)
-        for slot, array in zip(self.slots, arrays, strict=True):
-            params[slot.layer][slot.name] = array
-        return params
-
-    def flatten(self, params: Sequence[Params], xp: Namespace, *, apart: bool = False) -> Array | tuple[Array, ...]:
-        """Undo `unflatten`: return one vector, or its arrays ``apart``."""
-        arrays = tuple(params[slot.layer][slot.name] for slot in self.slots)
-        return arrays if apart else self.join(arrays, xp)
-
-    # Forwards and backwards ---------------------------------------------------------------------------------------
+    # Forward and backward -----------------------------------------------------------------------------------------
 
     def arrange(self, images: Array, xp: Namespace) -> Array:
         """Lay a batch out as the first layer wants it.
@@ -286,8 +223,8 @@ class Network:
 
     def forward(
         self,
-        params: Sequence[Params],
-        state: Sequence[State],
+        params: Sequence[Arrays],
+        state: Sequence[Arrays],
         x: Array,
         ctx: Context,
         noise: Sequence[Array | None] | None = None,
@@ -296,16 +233,14 @@ class Network:
 
         Parameters
         ----------
-        params : sequence of dict of str to array
-            The parameters of each layer, from `unflatten`.
-        state : sequence of dict
-            The state of each layer.
+        params, state : sequence of dict of str to array
+            The parameters and the state of each layer.
         x : array
             From `prepare`.
         ctx : Context
-            The namespace, and whether this is training.
+            What holds for all layers: the namespace, and whether this is training.
         noise : sequence of array or None, optional
-            The chance that each layer needs in training.
+            The random numbers that each layer needs in training.
 
         Returns
         -------
@@ -317,19 +252,13 @@ class Network:
         drawn = noise or [None] * len(self.layers)
         caches = []
         for layer, p, s, z in zip(self.layers, params, state, drawn, strict=True):
-            x, cache = layer.forward(p, x, ctx, state=s, noise=z)
+            x, cache = layer.forward(p, x, ctx.of_layer(z, s))
             caches.append(cache)
         return x, caches
 
     def backward(
-        self,
-        params: Sequence[Params],
-        caches: Sequence[Any],
-        dy: Array,
-        ctx: Context,
-        *,
-        input_gradient: bool = False,
-    ) -> tuple[list[Params], Array | None]:
+        self, params: Sequence[Arrays], caches: Sequence[Any], dy: Array, ctx: Context, *, input_gradient: bool = False
+    ) -> tuple[Array | None, list[Arrays]]:
         """Pass the gradient of the output back through all layers: the chain rule, last layer first.
 
         Parameters
@@ -347,192 +276,34 @@ class Network:
 
         Returns
         -------
-        gradients : list of dict of str to array
-            The gradients of the parameters of each layer, summed over the batch.
         dx : array or None
             The gradient of the input.
+        gradients : list of dict of str to array
+            The gradients of the parameters of each layer, summed over the batch.
         """
-        gradients: list[Params] = [{} for _ in self.layers]
+        gradients: list[Arrays] = [{} for _ in self.layers]
         last = 0 if input_gradient else self.first_learner
         for i in range(len(self.layers) - 1, last - 1, -1):
-            dy, gradients[i] = self.layers[i].backward(
-                params[i], caches[i], dy, ctx, input_gradient=input_gradient or i > last
-            )
-        return gradients, dy if input_gradient else None
+            wanted = ctx.of_layer(input_gradient=input_gradient or i > last)
+            dy, gradients[i] = self.layers[i].backward(params[i], caches[i], dy, wanted)
+        return dy if input_gradient else None, gradients
 
-    def next_state(self, state: Sequence[State], caches: Sequence[Any], ctx: Context) -> list[State]:
+    def next_state(self, state: Sequence[Arrays], caches: Sequence[Any], ctx: Context) -> list[Arrays]:
         """Return the state of each layer after a training pass."""
         return [layer.next_state(s, cache, ctx) for layer, s, cache in zip(self.layers, state, caches, strict=True)]
-
-    # With its weights ---------------------------------------------------------------------------------------------
-
-    def bind(
-        self,
-        theta: NDArray[Any],
-        state: Sequence[HostArrays],
-        backend: Backend,
-        dtype: str = "float32",
-    ) -> Network:
-        """Return this network with parameters, copied from the host to a backend.
-
-        Raises
-        ------
-        ShapeError
-            If there are more or fewer than it has.
-        """
-        if np.shape(theta) != (self.size,) or len(state) != len(self.layers):
-            raise ShapeError(
-                f"theta of shape {np.shape(theta)} with the state of {len(state)} layers: this network has "
-                f"{self.size} parameters and {len(self.layers)} layers"
-            )
-        with backend.session(dtype):
-            weights = Weights(
-                backend.asarray(theta, dtype),
-                [{k: backend.asarray(v, dtype) for k, v in layer.items()} for layer in state],
-                backend,
-                dtype,
-            )
-        return Network(self.layers, self.input_shape, self.pixel_max, weights)
-
-    def bound(self) -> Weights:
-        """Return the weights, or raise a clear error when there are none."""
-        if self.weights is None:
-            raise ValueError("this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load")
-        return self.weights
-
-    def named_arrays(self) -> HostArrays:
-        """Return parameters and state as host arrays with names such as ``layers.0.weight``."""
-        weights = self.bound()
-        with weights.backend.session(weights.dtype):
-            theta = weights.backend.to_numpy(weights.theta)
-            named = {f"layers.{s.layer}.{s.name}": theta[s.start : s.stop].reshape(s.shape) for s in self.slots}
-            for i, state in enumerate(weights.state):
-                for name, value in state.items():
-                    named[f"layers.{i}.{name}"] = weights.backend.to_numpy(value)
-        return named
-
-    def expected_arrays(self, rng: Any = None) -> dict[str, Shape]:
-        """Return the names and shapes that `named_arrays` would give; ``rng`` is drawn from to find them out."""
-        drawn = enumerate(self._initial(rng or np.random.default_rng(0)))
-        return {f"layers.{i}.{k}": v.shape for i, pair in drawn for arrays in pair for k, v in arrays.items()}
-
-    def bind_named(self, named: HostArrays, backend: Backend, dtype: str = "float32") -> Network:
-        """Return this network with the arrays that `named_arrays` gave, which must be complete."""
-        pieces = [np.ravel(named[f"layers.{s.layer}.{s.name}"]) for s in self.slots]
-        state = self.init_state()
-        filled = [{name: named[f"layers.{i}.{name}"] for name in layer} for i, layer in enumerate(state)]
-        return self.bind(np.concatenate(pieces) if pieces else np.empty(0), filled, backend, dtype)
-
-    def logits(self, images: Any) -> NDArray[Any]:
-        """Return the network's raw outputs for images.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, ...)
-            Of any library, on any of its devices, in any memory layout and byte order, read-only or not; moved to
-            the network's backend. Integers of any size are pixels, from 0 to ``pixel_max``, by which they are
-            divided. Floating-point images of any precision that NumPy has must be scaled already; they are rounded
-            to the network's dtype. There may be none, ``n = 0``.
-
-        Returns
-        -------
-        array, shape (n, classes)
-            On the host, in the network's dtype.
-
-        Raises
-        ------
-        ShapeError
-            If they have another number of values a sample, or are arranged in another way than ``input_shape``, axes
-            of length 1 and samples in one row aside.
-        TypeError
-            If they are not real numbers.
-        ValueError
-            If the network has no weights; or the images hold integers that are no pixels, NaN, infinity, or numbers
-            too large for the network's dtype.
-        """
-        weights = self.bound()
-        backend = weights.backend
-        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
-        host = self.check_images(host, weights.dtype)
-        outputs = [np.empty((0, *self.output_shape), weights.dtype)]
-        with backend.session(weights.dtype):
-            for start in range(0, host.shape[0], EVALUATION_BATCH):
-                batch = backend.asarray(host[start : start + EVALUATION_BATCH])
-                outputs.append(backend.to_numpy(self._outputs(weights.theta, weights.state, batch)))
-        return np.concatenate(outputs)
-
-    @functools.cached_property
-    def _outputs(self) -> Callable[[Array, list[State], Array], Array]:
-        """What `logits` does on the device, compiled where the library can."""
-        backend, xp = self.bound().backend, self.bound().backend.xp
-        dtype = getattr(xp, self.bound().dtype)
-
-        def outputs(theta: Array, state: list[State], images: Array) -> Array:
-            params = self.unflatten(theta, xp)
-            return self.forward(params, state, self.prepare(images, dtype, xp), Context(xp))[0]
-
-        return backend.compile(outputs)
-
-    def predict(self, images: Any) -> Any:
-        """Return the most probable class of each image.
-
-        Parameters
-        ----------
-        images : array_like, shape (n, ...)
-            See `logits`.
-
-        Returns
-        -------
-        array of integers, shape (n,)
-            Of the library and on the device that ``images`` came from.
-
-        Raises
-        ------
-        ShapeError, TypeError, ValueError
-            See `logits`.
-        """
-        caller = backend_of(images)
-        return caller.asarray(np.argmax(self.logits(images), axis=1))
-
-    def predict_proba(self, images: Any) -> NDArray[Any]:
-        """Return the softmax of the outputs, on the host: probabilities, if cross-entropy was the loss in training."""
-        return np.asarray(losses.softmax(self.logits(images)))
-
-    def check_images(self, images: Any, dtype: str) -> NDArray[Any]:
-        """Return images on the host if this network can take them, floats in ``dtype``; see `logits`."""
-        host = np.asarray(images)
-        if host.dtype.kind not in "uif":
-            raise TypeError(f"images: must be real numbers, not {host.dtype}")
-        if host.ndim < 2 or not self.takes(host.shape[1:]):
-            raise ShapeError(
-                f"images of shape {host.shape}: this network takes (n, ...) with {math.prod(self.input_shape)} numbers "
-                f"a sample, arranged as {self.input_shape}"
-            )
-        if host.dtype.kind == "f":
-            # Rounded here, since not every library has every precision that NumPy has.
-            with np.errstate(over="ignore"):
-                host = host.astype(dtype, copy=False)
-            if not np.isfinite(host).all():
-                raise ValueError(f"images: hold NaN, infinity, or numbers too large for {dtype}")
-        elif host.size and (host.min() < 0 or host.max() > self.pixel_max):
-            raise ValueError(
-                f"images: integers from {host.min()} to {host.max()}; as pixels of this network they must be from 0 "
-                f"to {self.pixel_max:g}. Images that are scaled already must be floating-point numbers."
-            )
-        return host
 
     # Its description ----------------------------------------------------------------------------------------------
 
     def to_config(self) -> dict[str, Any]:
         """Return a description that JSON can hold, for `from_config`."""
         return {
-            "layers": [to_config(layer) for layer in self.layers],
+            "layers": [layer.to_config() for layer in self.layers],
             "input_shape": list(self.input_shape),
             "pixel_max": self.pixel_max,
         }
 
-    @classmethod
-    def from_config(cls, config: dict[str, Any]) -> Network:
+    @staticmethod
+    def from_config(config: Mapping[str, Any]) -> Network:
         """Build the network that `to_config` described.
 
         Raises
@@ -540,8 +311,8 @@ class Network:
         ValueError
             If a layer is of a class that is not known: import the module that defines it first.
         """
-        layers = [from_config(layer, Layer) for layer in config["layers"]]
-        return cls(layers, tuple(config["input_shape"]), config["pixel_max"])
+        layers = [Layer.from_config(layer) for layer in config["layers"]]
+        return Network(layers, tuple(config["input_shape"]), config["pixel_max"])
 
 
 def _sample_shape(shape: Any) -> Shape:

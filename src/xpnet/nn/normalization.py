@@ -6,21 +6,12 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import numpy as np
 from array_api_compat import array_namespace
 
-from xpnet.checks import require_number, require_positive
-from xpnet.nn.layers import (
-    Array,
-    Context,
-    HostArrays,
-    Layer,
-    Namespace,
-    Params,
-    Random,
-    Shape,
-    State,
-)
+from xpnet.nn.initializers import Constant
+from xpnet.nn.layers import Context, Layer, Variable
+from xpnet.parts import Positive, Share
+from xpnet.typing import Array, Arrays, Namespace, Shape
 
 
 class Statistics(NamedTuple):
@@ -32,13 +23,7 @@ class Statistics(NamedTuple):
 
 
 def batch_norm(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    epsilon: float = 1e-5,
-    *,
-    all_reduce: Any = None,
-    xp: Namespace = None,
+    x: Array, gamma: Array, beta: Array, epsilon: float = 1e-5, *, all_reduce: Any = None, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...], Statistics]:
     """Normalize a batch by its own mean and variance: ``y = gamma (x - mean) / sqrt(variance + epsilon) + beta``.
 
@@ -147,14 +132,7 @@ def batch_norm_backward(
 
 
 def normalize(
-    x: Array,
-    gamma: Array,
-    beta: Array,
-    mean: Array,
-    variance: Array,
-    epsilon: float = 1e-5,
-    *,
-    xp: Namespace = None,
+    x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-5, *, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...]]:
     """Normalize by a mean and variance that are given, as in evaluation: one scale and one shift a channel.
 
@@ -217,54 +195,40 @@ class BatchNorm(Layer):
 
     Examples
     --------
-    >>> import numpy as np
-    >>> params, state = BatchNorm().init(np.random.default_rng(0), (8, 8, 3))
-    >>> sorted(params), sorted(state), params["gamma"].tolist()
-    (['beta', 'gamma'], ['running_mean', 'running_variance'], [1.0, 1.0, 1.0])
+    >>> layer = BatchNorm()
+    >>> sorted(layer.parameters((8, 8, 3))), sorted(layer.statistics((8, 8, 3)))
+    (['beta', 'gamma'], ['running_mean', 'running_variance'])
     """
 
-    momentum: float = 0.1
-    epsilon: float = 1e-5
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_positive("epsilon", self.epsilon)
-        require_number("momentum", self.momentum)
-        if not 0.0 < self.momentum <= 1.0:
-            raise ValueError(f"momentum={self.momentum!r}: must be in (0, 1]")
+    momentum: Share = 0.1
+    epsilon: Positive = 1e-5
 
     def minimum_batch(self, input_shape: Shape) -> int:
         """One value has no variance, so there must be two: two samples, unless an image brings more."""
         return 2 if math.prod(input_shape[:-1]) == 1 else 1
 
-    def init(self, rng: Random, input_shape: Shape) -> tuple[HostArrays, HostArrays]:
-        """Start with no change at all, and with the statistics of a standard normal distribution."""
-        c = input_shape[-1]
-        params = {"gamma": np.ones(c), "beta": np.zeros(c)}
-        return params, {"running_mean": np.zeros(c), "running_variance": np.ones(c)}
+    def parameters(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare ``gamma`` and ``beta``, (channels,), which start with no change at all."""
+        shape = (input_shape[-1],)
+        return {"gamma": Variable(shape, Constant(1.0)), "beta": Variable(shape)}
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def statistics(self, input_shape: Shape) -> dict[str, Variable]:
+        """Declare the running statistics, (channels,), which start as those of a standard normal distribution."""
+        shape = (input_shape[-1],)
+        return {"running_mean": Variable(shape), "running_variance": Variable(shape, Constant(1.0))}
+
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `batch_norm` in training, `normalize` with the running statistics in evaluation."""
         gamma, beta = params["gamma"], params["beta"]
         if ctx.training:
             y, cache, statistics = batch_norm(x, gamma, beta, self.epsilon, all_reduce=ctx.all_reduce, xp=ctx.xp)
             return y, (cache, statistics)
-        assert state is not None
-        y, fixed = normalize(x, gamma, beta, state["running_mean"], state["running_variance"], self.epsilon, xp=ctx.xp)
+        assert ctx.state is not None
+        mean, variance = ctx.state["running_mean"], ctx.state["running_variance"]
+        y, fixed = normalize(x, gamma, beta, mean, variance, self.epsilon, xp=ctx.xp)
         return y, (fixed, None)
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply the backward function of whichever was applied."""
         kept, statistics = cache
         if statistics is None:
@@ -273,7 +237,7 @@ class BatchNorm(Layer):
             dx, dgamma, dbeta = batch_norm_backward(kept, dy, all_reduce=ctx.all_reduce, xp=ctx.xp)
         return dx, {"gamma": dgamma, "beta": dbeta}
 
-    def next_state(self, state: State, cache: Any, ctx: Context) -> State:
+    def next_state(self, state: Arrays, cache: Any, ctx: Context) -> Arrays:
         """Move the running statistics towards those of the batch; the variance without its bias."""
         _, statistics = cache
         unbiased = statistics.variance * (statistics.count / (statistics.count - 1.0))

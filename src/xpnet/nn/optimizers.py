@@ -1,26 +1,27 @@
-"""Optimizers: how a gradient becomes a step; and schedules: how long the steps are.
+"""Optimizers: how a gradient becomes a step.
 
-All parameters of a network travel as one flat vector, ``theta``, so each method reads as it does in its paper: a
-few lines of arithmetic on vectors. What changes from step to step without looking at any array (the learning rate,
-Adam's bias corrections) is computed on the host in float64 for a whole epoch and handed to the steps as data.
+An optimizer sees one array of parameters at a time, ``theta``, and each method reads as it does in its paper: a few
+lines of arithmetic. `xpnet.training.step.update` goes through the arrays of a network. What changes from step to step
+without looking at any array (the learning rate, Adam's bias corrections) is computed on the host in float64 for a
+whole epoch, and handed to the steps as data.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_fraction, require_number, require_positive, require_size, use_python_numbers
-from xpnet.nn.layers import Array, Namespace
+from xpnet.parts import Fraction, NonNegative, Part, Positive
+from xpnet.typing import Array, Namespace
 
 HostVector = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
-class Optimizer:
+class Optimizer(Part):
     """The base of all optimizers.
 
     Parameters
@@ -38,19 +39,11 @@ class Optimizer:
     (True, [0.1, 0.05])
     """
 
-    learning_rate: float
-    weight_decay: float = field(default=0.0, kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters; subclasses add to this."""
-        use_python_numbers(self)
-        require_positive("learning_rate", self.learning_rate)
-        require_number("weight_decay", self.weight_decay)
-        if not (math.isfinite(self.weight_decay) and self.weight_decay >= 0):
-            raise ValueError(f"weight_decay={self.weight_decay!r}: must be a finite number of at least 0")
+    learning_rate: Positive
+    weight_decay: NonNegative = field(default=0.0, kw_only=True)
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
-        """Return the state before the first step: vectors as long as ``theta``."""
+        """Return the state before the first step: arrays like ``theta``."""
         return {}
 
     def scalars(self, t: NDArray[np.int64], rates: HostVector) -> dict[str, HostVector]:
@@ -70,25 +63,19 @@ class Optimizer:
         return {"rate": rates}
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: dict[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step.
 
         Parameters
         ----------
-        theta : array, shape (size,)
-            The parameters.
-        state : dict of str to array, shape (size,)
+        theta : array
+            Parameters, of any shape.
+        state : dict of str to array, the shape of ``theta``
             From `init` or the step before.
-        gradient : array, shape (size,)
+        gradient : array, the shape of ``theta``
             Of the mean loss of the batch.
-        scalars : dict of str to array, shape ()
+        scalars : mapping of str to array, shape ()
             Those of this step.
         xp : module
             The array namespace.
@@ -136,13 +123,12 @@ class SGD(Optimizer):
     array([0.9])
     """
 
-    momentum: float = 0.0
+    momentum: Fraction = 0.0
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check the hyperparameters."""
+        """Check that there is a momentum to look ahead by."""
         super().__post_init__()
-        require_fraction("momentum", self.momentum)
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov=True: needs a momentum above 0")
 
@@ -156,13 +142,7 @@ class SGD(Optimizer):
         return {"velocity": xp.zeros_like(theta)} if self.momentum else {}
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: dict[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         step = self.decayed(theta, gradient)
@@ -205,28 +185,16 @@ class RMSprop(Optimizer):
     array([0.9, 0.9])
     """
 
-    learning_rate: float = 1e-2
-    decay: float = 0.99
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_fraction("decay", self.decay)
-        require_positive("epsilon", self.epsilon)
+    learning_rate: Positive = 1e-2
+    decay: Fraction = 0.99
+    epsilon: Positive = 1e-8
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
         """Return the running mean, zero."""
         return {"square": xp.zeros_like(theta)}
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: dict[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         gradient = self.decayed(theta, gradient)
@@ -269,17 +237,10 @@ class Adam(Optimizer):
     array([0.9, 1.1])
     """
 
-    learning_rate: float = 1e-3
-    beta1: float = 0.9
-    beta2: float = 0.999
-    epsilon: float = 1e-8
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_fraction("beta1", self.beta1)
-        require_fraction("beta2", self.beta2)
-        require_positive("epsilon", self.epsilon)
+    learning_rate: Positive = 1e-3
+    beta1: Fraction = 0.9
+    beta2: Fraction = 0.999
+    epsilon: Positive = 1e-8
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
         """Return the two moments, zero."""
@@ -288,7 +249,7 @@ class Adam(Optimizer):
     def scalars(self, t: NDArray[np.int64], rates: HostVector) -> dict[str, HostVector]:
         """Return the rate and the bias corrections, gathered into two factors and one addend a step.
 
-        The state holds ``M = m / (1 - b1)`` and ``V = v / (1 - b2)``, which saves two passes over the vectors.
+        The state holds ``M = m / (1 - b1)`` and ``V = v / (1 - b2)``, which saves two passes over the arrays.
         """
         correction = np.sqrt((1.0 - self.beta2**t) / (1.0 - self.beta2))
         return {
@@ -298,13 +259,7 @@ class Adam(Optimizer):
         }
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: dict[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         gradient = self.decayed(theta, gradient)
@@ -345,192 +300,15 @@ class AdamW(Adam):
     array([0.95])
     """
 
-    weight_decay: float = field(default=1e-2, kw_only=True)
+    weight_decay: NonNegative = field(default=1e-2, kw_only=True)
 
     def decayed(self, theta: Array, gradient: Array) -> Array:
         """Return the gradient as it is."""
         return gradient
 
     def update(
-        self,
-        theta: Array,
-        state: dict[str, Array],
-        gradient: Array,
-        scalars: dict[str, Array],
-        *,
-        xp: Namespace,
+        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
     ) -> tuple[Array, dict[str, Array]]:
         """Take one step."""
         shrunk = theta - (self.weight_decay * scalars["rate"]) * theta
         return super().update(shrunk, state, gradient, scalars, xp=xp)
-
-
-# Schedules --------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Schedule:
-    """The base of all schedules: a constant learning rate.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> Schedule().factor(np.asarray([0.0, 10.0]))
-    array([1., 1.])
-    """
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters; subclasses add to this."""
-        use_python_numbers(self)
-
-    @property
-    def length(self) -> float:
-        """The number of epochs that it covers."""
-        return math.inf
-
-    def factor(self, epochs: HostVector) -> HostVector:
-        """Return what the learning rate is multiplied by.
-
-        Parameters
-        ----------
-        epochs : array
-            Times in epochs since the start of training, with fractions.
-
-        Returns
-        -------
-        array
-            The factor at each.
-        """
-        return np.ones_like(epochs)
-
-
-@dataclass(frozen=True)
-class StepDecay(Schedule):
-    """Multiply the learning rate by ``gamma`` every ``every`` epochs.
-
-    Parameters
-    ----------
-    every : int
-        Epochs between two cuts.
-    gamma : float
-        In (0, 1].
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> StepDecay(every=5, gamma=0.5).factor(np.asarray([0.0, 4.9, 5.0, 12.0]))
-    array([1.  , 1.  , 0.5 , 0.25])
-    """
-
-    every: int = 5
-    gamma: float = 0.5
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_size("every", self.every)
-        require_number("gamma", self.gamma)
-        if not 0.0 < self.gamma <= 1.0:
-            raise ValueError(f"gamma={self.gamma!r}: must be in (0, 1]")
-
-    def factor(self, epochs: HostVector) -> HostVector:
-        """Return the factors."""
-        return np.asarray(self.gamma ** np.floor(epochs / self.every))
-
-
-@dataclass(frozen=True)
-class Cosine(Schedule):
-    """Lower the learning rate along half a cosine, from 1 to ``floor``.
-
-    Parameters
-    ----------
-    epochs : int
-        How long it takes: at least as long as the run.
-    floor : float
-        The factor at the end, in [0, 1).
-    warm_up : float
-        Epochs over which the factor first rises from ``start`` to 1 in a straight line; fewer than ``epochs``.
-    start : float
-        In (0, 1].
-
-    References
-    ----------
-    Loshchilov and Hutter, *SGDR: stochastic gradient descent with warm restarts*, 2017, equation 5, without
-    restarts.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> Cosine(10).factor(np.asarray([0.0, 5.0, 10.0])).round(3).tolist()
-    [1.0, 0.5, 0.0]
-    """
-
-    epochs: int
-    floor: float = 0.0
-    warm_up: float = 0.0
-    start: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_size("epochs", self.epochs)
-        require_fraction("floor", self.floor)
-        require_number("warm_up", self.warm_up)
-        if not 0.0 <= self.warm_up < self.epochs:
-            raise ValueError(f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}")
-        _require_start(self.start)
-
-    @property
-    def length(self) -> float:
-        """``epochs``."""
-        return self.epochs
-
-    def factor(self, epochs: HostVector) -> HostVector:
-        """Return the factors."""
-        progress = np.clip((epochs - self.warm_up) / (self.epochs - self.warm_up), 0.0, 1.0)
-        cosine = self.floor + (1.0 - self.floor) * 0.5 * (1.0 + np.cos(math.pi * progress))
-        if not self.warm_up:
-            return cosine
-        return np.where(epochs < self.warm_up, WarmUp(self.warm_up, self.start).factor(epochs), cosine)
-
-
-@dataclass(frozen=True)
-class WarmUp(Schedule):
-    """Raise the learning rate in a straight line over the first epochs, then keep it.
-
-    Parameters
-    ----------
-    epochs : float
-        How long the rise takes.
-    start : float
-        The factor at the first step, in (0, 1].
-
-    References
-    ----------
-    Goyal et al., *Accurate, large minibatch SGD: training ImageNet in 1 hour*, 2017, section 2.2.
-
-    Examples
-    --------
-    >>> import numpy as np
-    >>> WarmUp(2.0, start=0.1).factor(np.asarray([0.0, 1.0, 2.0, 5.0])).round(3)
-    array([0.1 , 0.55, 1.  , 1.  ])
-    """
-
-    epochs: float = 1.0
-    start: float = 0.1
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        super().__post_init__()
-        require_positive("epochs", self.epochs)
-        _require_start(self.start)
-
-    def factor(self, epochs: HostVector) -> HostVector:
-        """Return the factors."""
-        return np.minimum(self.start + (1.0 - self.start) * epochs / self.epochs, 1.0)
-
-
-def _require_start(value: float) -> None:
-    require_number("start", value)
-    if not 0.0 < value <= 1.0:
-        raise ValueError(f"start={value!r}: must be in (0, 1]")

@@ -12,8 +12,9 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
-from xpnet.nn.images import Pair, as_pair, image_output_size, pad, pad_or_crop, spread, unpad
-from xpnet.nn.layers import Array, Context, Layer, Namespace, Params, Shape, State
+from xpnet.nn.images import Padding, Pair, PairOfSizes, as_pair, image_output_size, pad, pad_or_crop, spread, unpad
+from xpnet.nn.layers import Context, Layer
+from xpnet.typing import Array, Arrays, Namespace, Shape
 
 
 def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
@@ -165,12 +166,12 @@ def _fold(pieces: Sequence[Array], shape: Shape, axis: int, stride: int, xp: Nam
 class _Pool(Layer):
     """The base of the pooling layers."""
 
-    size: int | Pair = 2
-    stride: int | Pair | None = None
-    padding: int | Pair = 0
+    size: PairOfSizes = 2
+    stride: PairOfSizes | None = None
+    padding: Padding = 0
 
     def __post_init__(self) -> None:
-        """Check the hyperparameters."""
+        """Check that no window lies in the padding alone."""
         super().__post_init__()
         size, _, padding = self.geometry
         if any(2 * p > s for p, s in zip(padding, size, strict=True)):
@@ -179,9 +180,8 @@ class _Pool(Layer):
     @property
     def geometry(self) -> tuple[Pair, Pair, Pair]:
         """Size, stride and padding, as pairs."""
-        size = as_pair("size", self.size)
-        stride = size if self.stride is None else as_pair("stride", self.stride)
-        return size, stride, as_pair("padding", self.padding, least=0)
+        stride = self.size if self.stride is None else self.stride
+        return as_pair(self.size), as_pair(stride), as_pair(self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(height, width, channels)``."""
@@ -207,24 +207,14 @@ class MaxPool2D(_Pool):
     ((14, 14, 8), (14, 14, 8))
     """
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `max_pool2d`."""
         size, stride, padding = self.geometry
         padded = pad(x, padding, ctx.xp, value=float(ctx.xp.finfo(x.dtype).min))
         y = max_pool2d(padded, size, stride, xp=ctx.xp)
         return y, (padded, y)
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `max_pool2d_backward`."""
         size, stride, padding = self.geometry
         padded, y = cache
@@ -251,23 +241,13 @@ class AveragePool2D(_Pool):
     (1, 1, 32)
     """
 
-    def forward(
-        self,
-        params: Params,
-        x: Array,
-        ctx: Context,
-        *,
-        state: State | None = None,
-        noise: Array | None = None,
-    ) -> tuple[Array, Any]:
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
         """Apply `average_pool2d`."""
         size, stride, padding = self.geometry
         padded = pad(x, padding, ctx.xp)
         return average_pool2d(padded, size, stride, xp=ctx.xp), padded.shape
 
-    def backward(
-        self, params: Params, cache: Any, dy: Array, ctx: Context, *, input_gradient: bool = True
-    ) -> tuple[Array | None, Params]:
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `average_pool2d_backward`."""
         size, stride, padding = self.geometry
         return unpad(average_pool2d_backward(cache, dy, size, stride, xp=ctx.xp), padding), {}

@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.checks import require_path
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -295,6 +295,13 @@ def name_rows(ax: Axes, names: list[str]) -> None:
     ax.tick_params(axis="y", length=0)
     ax.grid(False)
     ax.spines["left"].set_visible(False)
+
+
+def beside(ax: Axes, text: str, place: tuple[float, float], across: str = "axes fraction") -> None:
+    """Write to the right of a place in a panel: its height in data, and how far across in `across`."""
+    coords: Any = (across, "data")
+    how: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
+    ax.annotate(text, place, xycoords=coords, fontsize=SMALL, color=now().ink, parse_math=False, **how)
 
 
 def colour_map(stops: tuple[str, ...]) -> Colormap:

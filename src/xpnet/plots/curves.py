@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from xpnet.training.history import Record
+    from xpnet.runs.history import Record
 
 
 def training_curves(history: Sequence[Record], *, title: str) -> Figure:

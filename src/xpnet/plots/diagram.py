@@ -9,7 +9,6 @@ import textwrap
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from xpnet.nn.description import describe
 from xpnet.plots.canvas import MARGIN, POINTS, SMALL, TEXT, WIDTH, described, new_sheet, now, write
 
 if TYPE_CHECKING:
@@ -86,9 +85,8 @@ LINE = 1.3 * SMALL
 def _stages(network: Network) -> list[_Stage]:
     """Sort layers into columns: a new one where the shape changes, or where features are mixed."""
     stages = [_Stage(_checked_shape("input_shape", network.input_shape), ["input"], 0)]
-    for i, (layer, output_shape) in enumerate(zip(network.layers, network.shapes[1:], strict=True)):
-        name, shape, last = _short_name(describe(layer)), _checked_shape(describe(layer), output_shape), stages[-1]
-        count = sum(slot.stop - slot.start for slot in network.slots if slot.layer == i)
+    for layer, output_shape, count in zip(network.layers, network.shapes[1:], network.sizes, strict=True):
+        name, shape, last = _short_name(str(layer)), _checked_shape(str(layer), output_shape), stages[-1]
         # A normalization has a scale and a shift for each feature; a layer that mixes them has more parameters.
         if shape == last.shape and count <= 2 * shape[-1]:
             stages[-1] = _Stage(shape, [*last.names, name], last.parameters + count)

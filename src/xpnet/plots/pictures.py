@@ -144,7 +144,7 @@ def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
     title : str
         Should name the layer, the recipe and the dataset.
     limit : int
-        Draw at most so many.
+        Draw at most so many: of more, those with the largest weights.
 
     Returns
     -------
@@ -171,15 +171,17 @@ def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
         raise ValueError("weights: some are not finite")
     if limit < 1:
         raise ValueError(f"limit={limit}: must be at least 1")
-    shown = min(len(w), limit)
-    note = f"{len(w):,} filters of {w.shape[1]}×{w.shape[2]}" + (f"; the first {limit}" if shown < len(w) else "")
-    largest = float(np.abs(w[:shown]).max()) or 1.0
+    note = f"{len(w):,} filters of {w.shape[1]}×{w.shape[2]}"
+    if len(w) > limit:
+        note += f"; the {limit} with the largest weights"
+        w = w[np.argsort(-np.sum(w**2, axis=(1, 2)), kind="stable")[:limit]]
+    largest = float(np.abs(w).max()) or 1.0
     figure = gallery(
-        w[:shown],
+        w,
         [],
         title=title,
         note=note,
-        columns=_columns(shown),
+        columns=_columns(len(w)),
         limits=(-largest, largest),
         cmap=colour_map(now().signs),
         bar="weight",
@@ -245,7 +247,7 @@ def gallery(
         in_row = min(columns, len(pictures) - i // columns * columns) if rows == 1 else columns
         x = MARGIN + width / 2 + (i % columns - in_row / 2 + 0.5) * pitch
         y = top + i // columns * height
-        _place_picture(ax, picture, (x - size[0] / 2, y), size, limits, cmap)
+        place_picture(ax, picture, (x - size[0] / 2, y), size, limits, cmap)
         for line, (text, colour) in enumerate(captions[i] if captions else ()):
             write(
                 ax,
@@ -266,7 +268,7 @@ def _columns(count: int) -> int:
     return min(range(4, 9), key=lambda columns: abs(columns - ideal) + 2.0 * (count % columns > 0))
 
 
-def _place_picture(
+def place_picture(
     ax: Axes,
     picture: NDArray[Any],
     corner: tuple[float, float],

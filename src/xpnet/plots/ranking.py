@@ -6,14 +6,14 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from xpnet.plots.canvas import SMALL, WIDTH, clean, described, head, name_rows, new_figure, now, shorten
+from xpnet.plots.canvas import WIDTH, beside, clean, described, head, name_rows, new_figure, now, shorten
 from xpnet.plots.curves import fit_axes, measured
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-    from xpnet.training.history import Record
+    from xpnet.runs.history import Record
 
 
 def ladder(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
@@ -111,16 +111,7 @@ def _draw_points(ax: Axes, values: Sequence[float], colour: str) -> None:
 def _write_values(ax: Axes, values: Sequence[str]) -> None:
     """Write a value at the right end of each row."""
     for i, value in enumerate(values):
-        ax.annotate(
-            value,
-            (1, i),
-            xycoords=("axes fraction", "data"),
-            xytext=(5, 0),
-            textcoords="offset points",
-            va="center",
-            fontsize=SMALL,
-            color=now().ink,
-        )
+        beside(ax, value, (1, i))
 
 
 def comparison(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:

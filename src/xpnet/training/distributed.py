@@ -27,18 +27,21 @@ from types import ModuleType, TracebackType
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backends import Backend, Buffer, get_backend, local_spec
-from xpnet.nn.layers import Array
-from xpnet.training.checkpoint import config_differences
+from xpnet.host import check_threads, processors
+from xpnet.runs.checkpoint import config_differences
+from xpnet.typing import Array, HostArrays
 
 T = TypeVar("T")
 
 NAMES = ("mpi", "mpi:device")
 
-MAY_DIFFER = {"backend", "device"}
+MAY_DIFFER = {"backend", "device", "workers", "threads"}
 """What need not be the same on all ranks: each may have a GPU of its own. The library's version must be."""
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+"""Where a user may have told the libraries how many threads to take."""
 
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
 """Where MPICH's and Open MPI's mpiexec tell a process how many there are."""
@@ -77,9 +80,21 @@ class Ranks:
         """Open a backend for this rank: see `xpnet.get_backend`."""
         return get_backend(backend)
 
-    def threads(self, wanted: int | None) -> int | None:
-        """Return how many threads the linear algebra shall take; ``None`` is as the libraries are set."""
-        return wanted
+    def processors(self) -> int:
+        """Return how many processors this rank may use."""
+        return processors()
+
+    def threads(self, wanted: int | None, backend: Backend) -> int | None:
+        """Return how many threads the linear algebra shall take; ``None`` is as the libraries are set.
+
+        Where threads of this process can share the work, linear algebra takes one. Its own spin while they wait for
+        each other: next to another program, two of them take six times as long as one, and their number decides the
+        last bits of a product.
+        """
+        count = check_threads(wanted)
+        if count is not None or any(os.environ.get(name) for name in THREAD_VARIABLES):
+            return count
+        return 1 if backend.threads_compute else None
 
     def all_reduce(self, backend: Backend) -> Callable[[Array], Array] | None:
         """Return the function that sums an array of a backend over the ranks, if there are others."""
@@ -101,7 +116,7 @@ class Ranks:
         """Let one rank of each machine call a function, and give the others there what it returned or raised."""
         return function()
 
-    def compare(self, config: Mapping[str, Any], weights: Callable[[], NDArray[Any]]) -> None:
+    def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """See that all ranks are about to do the same.
 
         Parameters
@@ -140,15 +155,21 @@ class MPIRanks(Ranks):
         opened = get_backend(local_spec(backend, self.machine.Get_rank()))
         return opened.stepwise() if self.size > 1 else opened
 
-    def threads(self, wanted: int | None) -> int | None:
-        """Share the machine's processors out among its ranks, unless the user has said otherwise.
+    def processors(self) -> int:
+        """Share the machine's processors out among its ranks."""
+        available = set().union(*self.machine.allgather(_processors()))
+        return max(1, min(processors(), len(available) // int(self.machine.Get_size())))
+
+    def threads(self, wanted: int | None, backend: Backend) -> int | None:
+        """Take no more threads than this rank's processors, unless the user has said otherwise.
 
         Linear algebra with more threads than processors can be ten times slower: they wait for each other.
         """
-        if wanted is not None or any(os.environ.get(name) for name in ("XPNET_THREADS", "OMP_NUM_THREADS")):
-            return wanted
-        processors = set().union(*self.machine.allgather(_processors()))
-        return max(1, len(processors) // int(self.machine.Get_size()))
+        share = self.processors()  # All ranks ask, whatever each of them was told.
+        chosen = super().threads(wanted, backend)
+        if chosen is not None or any(os.environ.get(name) for name in THREAD_VARIABLES):
+            return chosen
+        return share
 
     def all_reduce(self, backend: Backend) -> Callable[[Array], Array] | None:
         """Return the function that sums an array over the ranks, by way of the host or on the device."""
@@ -177,10 +198,13 @@ class MPIRanks(Ranks):
         """Let one rank of each machine call a function, and give the others there what it returned or raised."""
         return _from_first_of(self.machine, function)
 
-    def compare(self, config: Mapping[str, Any], weights: Callable[[], NDArray[Any]]) -> None:
+    def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """See that all ranks are about to do the same as the first: see `Ranks.compare`."""
-        digest = hashlib.sha256(weights().tobytes()).hexdigest()
-        ours = {**config, "initial_weights": digest}
+        digest = hashlib.sha256()
+        for layer in weights():
+            for array in layer.values():
+                digest.update(array.tobytes())
+        ours = {**config, "initial_weights": digest.hexdigest()}
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"

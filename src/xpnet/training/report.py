@@ -10,15 +10,16 @@ from contextlib import contextmanager
 from types import TracebackType
 from typing import Any
 
-from xpnet.training.history import Record
+from xpnet.runs.history import Record
 
 
 def header(config: dict[str, Any], size: int) -> str:
     """Say in two lines what is about to be trained, on what, and where."""
+    workers = f", {config['workers']} workers" if config.get("workers", 1) > 1 else ""
     return (
         f"recipe {config['recipe']}, {size:,} parameters, dataset {config['dataset']} "
         f"({config['train_samples']:,} training images)\n"
-        f"backend {config['backend']} on {config['device']}, {config['dtype']}, seed {config['seed']}"
+        f"backend {config['backend']} on {config['device']}{workers}, {config['dtype']}, seed {config['seed']}"
     )
 
 

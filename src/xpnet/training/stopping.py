@@ -5,12 +5,10 @@ from __future__ import annotations
 import dataclasses
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
-from xpnet.checks import require_size, use_python_numbers
-from xpnet.training.history import Record
-
-MONITORS = ("val_accuracy", "val_loss")
+from xpnet.parts import Part, Size, one_of
+from xpnet.runs.history import Record
 
 
 @dataclass(frozen=True)
@@ -33,7 +31,7 @@ class Best:
 
 
 @dataclass(frozen=True)
-class EarlyStopping:
+class EarlyStopping(Part):
     """When to stop.
 
     Parameters
@@ -48,16 +46,8 @@ class EarlyStopping:
     Prechelt, *Early stopping - but when?*, 1998: the criterion UP, on the number of epochs.
     """
 
-    patience: int | None = None
-    monitor: str = "val_accuracy"
-
-    def __post_init__(self) -> None:
-        """Check the hyperparameters."""
-        use_python_numbers(self)
-        if self.patience is not None:
-            require_size("patience", self.patience)
-        if self.monitor not in MONITORS:
-            raise ValueError(f"monitor={self.monitor!r}: must be one of {', '.join(MONITORS)}")
+    patience: Size | None = None
+    monitor: Annotated[str, one_of("val_accuracy", "val_loss")] = "val_accuracy"
 
     def update(self, best: Best, record: Record) -> Best:
         """Return the best epoch, this one included, by `Record.merit`."""

@@ -1,0 +1,76 @@
+"""What xpnet needs of an array library that it does not know, and how it finds out.
+
+A library may follow an older revision of the Array API standard, or only a part of it. Without these checks a missing
+function would show up as an `AttributeError` in the middle of an epoch.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .base import Array, Backend, BackendError, brief
+
+REVISION = "2024.12"
+"""The revision of the standard that xpnet is written for: the first in which functions take Python scalars."""
+
+NEEDED = (
+    *("int32", "float32", "iinfo", "finfo", "isdtype", "asarray", "astype", "arange", "zeros_like", "full_like"),
+    *("concat", "stack", "take", "flip", "reshape", "permute_dims", "matrix_transpose", "vecdot"),
+    *("sum", "max", "argmax", "maximum", "exp", "log", "sqrt", "tanh"),
+)
+"""The names of the standard that xpnet uses."""
+
+HOST = np.asarray([[1.0, -2.0], [0.0, 4.0], [-1.0, 0.5]], dtype=np.float32)
+
+
+def check_library(backend: Backend) -> None:
+    """Check that a library has what xpnet needs: functions, devices, scalars and a way to the host.
+
+    Parameters
+    ----------
+    backend : Backend
+        On the device that is to be used.
+
+    Raises
+    ------
+    BackendError
+        Naming what the library lacks, on one line.
+
+    Examples
+    --------
+    >>> import types
+    >>> import numpy as np
+    >>> from xpnet.backends import BackendError, GenericBackend, check_library
+    >>> xp = types.ModuleType("nearly")
+    >>> xp.__dict__.update({name: value for name, value in vars(np).items() if name not in ("take", "vecdot")})
+    >>> try:
+    ...     check_library(GenericBackend("nearly", xp))
+    ... except BackendError as error:
+    ...     print(error)
+    it lacks take, vecdot; xpnet needs revision 2024.12 of the Array API standard, and the library has 2024.12
+    """
+    if missing := [name for name in NEEDED if not hasattr(backend.xp, name)]:
+        raise BackendError(f"it lacks {', '.join(missing)}; {_revision(backend)}")
+    with backend.session("float32"):
+        host = backend.to_numpy(_compute(backend))
+    if not np.array_equal(host, np.maximum(HOST, 0.0)):
+        raise BackendError(f"it computes maximum(x, 0.0) as {host.tolist()} for {HOST.tolist()}")
+
+
+def _compute(backend: Backend) -> Array:
+    """Do a little of each kind of thing that libraries lack, and say which one fails."""
+    attempt = "asarray(x, device=...)"
+    try:
+        array = backend.asarray(HOST)
+        attempt = "arange(3, device=...)"
+        backend.xp.arange(3, device=backend.device)
+        attempt = "maximum(x, 0.0)"
+        return backend.xp.maximum(array, 0.0)
+    except Exception as error:  # each library has its own
+        raise BackendError(f"it cannot do {attempt}: {brief(error).rstrip(':')}; {_revision(backend)}") from None
+
+
+def _revision(backend: Backend) -> str:
+    told = getattr(backend.xp, "__array_api_version__", None)
+    needed = f"xpnet needs revision {REVISION} of the Array API standard"
+    return f"{needed}, and the library has {told}" if told else needed

@@ -1,0 +1,173 @@
+"""Pages as Jupyter notebooks: the code cells as they are, and the text in the Markdown that Jupyter knows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from xpnet.course.pages import Cell, Page, pages_folder, read_page, runnable_pages
+from xpnet.course.source import source_of
+from xpnet.files import write_atomically
+
+DATA = "_static"
+"""The folder with measured figures and pictures that pages show."""
+
+SOLUTIONS = "solutions"
+"""The folder for the solutions of exercises, which are notebooks of their own."""
+
+Notebook = dict[str, Any]
+
+
+def write_notebooks(folder: str | os.PathLike[str]) -> list[Path]:
+    """Write every page that has code as a notebook. No connection is needed, then or when they are run.
+
+    Parameters
+    ----------
+    folder : path-like
+        Where to; it is made if need be. Notebooks of the same names are replaced.
+
+    Returns
+    -------
+    list of Path
+        The notebooks. The solutions of exercises are in the folder ``solutions``.
+
+    Raises
+    ------
+    FileExistsError
+        If ``folder`` is a file.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from xpnet.course import write_notebooks
+    >>> written = write_notebooks(tempfile.mkdtemp())
+    >>> sorted(path.name for path in written)[0]
+    'activations.ipynb'
+    """
+    target, pages = Path(folder), pages_folder()
+    if target.exists() and not target.is_dir():
+        raise FileExistsError(f"folder={str(folder)!r}: is a file; choose a folder")
+    documents: dict[str, Notebook] = {}
+    for name in runnable_pages(pages):
+        documents |= notebooks_of(read_page(name, pages), pages)
+    for path in (pages / DATA).glob("*.*"):
+        _write(target / DATA / path.name, path.read_bytes())
+    for name, document in documents.items():
+        _write(target / f"{name}.ipynb", json.dumps(document, indent=1, ensure_ascii=False).encode() + b"\n")
+    return [target / f"{name}.ipynb" for name in documents]
+
+
+def _write(path: Path, content: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_atomically(path, content)
+
+
+def notebooks_of(page: Page, pages: Path) -> dict[str, Notebook]:
+    """Return the notebook of a page by its name, and that of its solution if it has one."""
+    first = next((i for i, cell in enumerate(page.cells) if "solution" in cell.tags), None)
+    if first is None:
+        return {page.name: notebook(page, page.cells, pages)}
+    # The heading above the solution goes with it.
+    text, heading, rest = page.cells[first - 1].source.rpartition("\n## ")
+    before = [*page.cells[: first - 1], Cell("text", text)]
+    own = f"{SOLUTIONS}/{PurePosixPath(page.name).name}"
+    before.append(Cell("text", f"A solution is in the notebook `{own}.ipynb`."))
+    checks = [cell for cell in page.cells[:first] if cell.kind == "code" and "raises-exception" not in cell.tags]
+    opening = Cell("text", f"# {page.title}: a solution\n\nThe task and its check, as in the exercise:")
+    after = [opening, *checks, Cell("text", f"{heading.strip()} {rest}"), *page.cells[first:]]
+    return {page.name: notebook(page, before, pages), own: notebook(page, after, pages)}
+
+
+def notebook(page: Page, cells: Any, pages: Path) -> Notebook:
+    """Return the notebook that has these cells of a page."""
+    made = []
+    for i, cell in enumerate(cells):
+        source = markdown(cell.source, page.name, pages) if cell.kind == "text" else cell.source
+        if source.strip():
+            made.append(_cell(cell, source, f"{page.name}/{i}"))
+    kernel = {"display_name": "Python 3", "language": "python", "name": "python3"}
+    metadata = {"kernelspec": kernel, "language_info": {"name": "python"}}
+    return {"cells": made, "metadata": metadata, "nbformat": 4, "nbformat_minor": 5}
+
+
+def _cell(cell: Cell, source: str, place: str) -> dict[str, Any]:
+    made: dict[str, Any] = {
+        "cell_type": "markdown" if cell.kind == "text" else "code",
+        "id": hashlib.sha256(place.encode()).hexdigest()[:8],
+        "metadata": {},
+        "source": source.splitlines(keepends=True),
+    }
+    if cell.kind == "code":
+        made |= {"execution_count": None, "outputs": []}
+        if "raises-exception" in cell.tags:  # Jupyter goes on after an error that is meant.
+            made["metadata"]["tags"] = ["raises-exception"]
+        elif cell.tags & {"hide-input", "remove-cell", "remove-input"}:
+            made["metadata"]["jupyter"] = {"source_hidden": True}
+    return made
+
+
+# From MyST to the Markdown of notebooks ---------------------------------------------------------------------------
+
+
+def markdown(text: str, page: str, pages: Path) -> str:
+    """Turn MyST into the Markdown that Jupyter shows."""
+    text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
+    text = re.sub(r"^```\{(\S+)\} ?([^\n]*)\n(.*?)^```$", lambda m: _directive(m, pages), text, flags=re.M | re.S)
+    text = _colon_fences(text)
+    text = re.sub(r"\{term\}`([^`<]+?)(?: <[^`]*>)?`", r"\1", text)
+    text = re.sub(r"\{[\w:]+\}`~?([^`<]+?)(?: <[^`]*>)?`", r"`\1`", text)
+    text = re.sub(r"\[([^\]]*)\]\(((?!https?:)[^)\s]+\.md)(#[^)]*)?\)", lambda m: _link(m, page, pages), text)
+    return re.sub(r"\n{3,}", "\n\n", text).strip("\n")
+
+
+def _directive(match: re.Match[str], pages: Path) -> str:
+    """Turn a directive behind three backticks into what a notebook can show."""
+    name, argument, body = match[1], match[2].strip(), match[3]
+    options = dict(re.findall(r"^:(\w+): (.*)$", body, re.MULTILINE))
+    body = re.sub(r"^:[\w-]+:.*\n", "", body, flags=re.MULTILINE).strip("\n")
+    if name == "source":
+        return f"`{argument}`:\n\n```python\n{source_of(argument, body.split())}\n```"
+    if name in ("image", "figure"):
+        return f"![{options.get('alt', '')}]({argument})\n\n{body}"
+    if name == "literalinclude":
+        path = (pages / "howto" / argument).resolve()
+        return f"```python\n{path.read_text(encoding='utf-8').strip()}\n```" if path.is_file() else f"`{argument}`"
+    return ""
+
+
+def _colon_fences(text: str) -> str:
+    """Turn admonitions into quotations, or into something to unfold if they are folded on the page."""
+    lines: list[str] = []
+    title, folded = "", False
+    for line in text.splitlines():
+        if match := re.match(r":{3,}\{(\w+)\} ?(.*)$", line):
+            title, folded = match[2] or match[1].capitalize(), False
+            lines.append(f"> **{title}**\n>")
+        elif re.match(r":{3,}$", line):
+            lines.append("</details>" if folded else "")
+            title, folded = "", False
+        elif title and re.match(r":(class|name|open): ", line):
+            continue
+        elif title and re.match(r":collapsible: ", line):
+            folded = True
+            lines[-1] = f"<details><summary>{title}</summary>"
+        else:
+            lines.append(f"> {line}".rstrip() if title and not folded else line)
+    return "\n".join(lines)
+
+
+def _link(match: re.Match[str], page: str, pages: Path) -> str:
+    """Lead to the notebook of another page; a page that has none is only named."""
+    words, target = match[1], match[2]
+    path = (pages / page).parent / target
+    if not path.is_file():
+        return words
+    if not words:
+        heading = re.search(r"^# (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+        words = heading[1] if heading else target
+    name = os.path.relpath(path.resolve().with_suffix(""), pages.resolve())
+    return f"[{words}]({target[:-3]}.ipynb)" if Path(name).as_posix() in runnable_pages(pages) else words

@@ -1,0 +1,270 @@
+"""A network with weights, which predicts."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.backends import Backend, backend_of
+from xpnet.nn.layers import Context, ShapeError, Variable
+from xpnet.nn.losses import softmax
+from xpnet.nn.network import Network
+from xpnet.typing import Array, Arrays, HostArrays
+
+EVALUATION_BATCH = 500
+"""Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
+
+
+class TrainedNetwork(Network):
+    """A network with its weights on a backend, from `xpnet.fit` or `xpnet.load`.
+
+    Parameters
+    ----------
+    network : Network
+        Its description.
+    params, state : sequence of dict of str to array
+        For each layer, on the host: copied to the backend.
+    backend : Backend
+        Where they go.
+    dtype : {"float32", "float64"}
+        Of parameters and arithmetic.
+
+    Attributes
+    ----------
+    params, state : list of dict of str to array
+        On the backend.
+    backend : Backend
+    dtype : str
+
+    Raises
+    ------
+    ShapeError
+        If they are not the arrays that the layers declare.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Dense, Network, TrainedNetwork, get_backend
+    >>> net = Network([Dense(3)], input_shape=(4,))
+    >>> params = [{"weight": np.ones((4, 3)), "bias": np.asarray([0.0, 1.0, 0.0])}]
+    >>> TrainedNetwork(net, params, [{}], get_backend("numpy")).predict(np.ones((2, 4)))
+    array([1, 1])
+    """
+
+    params: list[Arrays]
+    state: list[Arrays]
+    backend: Backend
+    dtype: str
+
+    def __init__(
+        self,
+        network: Network,
+        params: Sequence[HostArrays],
+        state: Sequence[HostArrays],
+        backend: Backend,
+        dtype: str = "float32",
+    ) -> None:
+        super().__init__(network.layers, network.input_shape, network.pixel_max)
+        _check_shapes("params", params, self.parameters)
+        _check_shapes("state", state, self.statistics)
+        with backend.session(dtype):
+            moved = {"params": to_device(params, backend, dtype), "state": to_device(state, backend, dtype)}
+        for name, value in {**moved, "backend": backend, "dtype": dtype}.items():
+            object.__setattr__(self, name, value)
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Go through host arrays, so that a copy or a pickle holds nothing of the library's."""
+        params, state = self.host_arrays()
+        network = Network(self.layers, self.input_shape, self.pixel_max)
+        return {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
+
+    def __setstate__(self, saved: dict[str, Any]) -> None:
+        """Undo `__getstate__`."""
+        self.__init__(**saved)  # type: ignore[misc]
+
+    # Its arrays ---------------------------------------------------------------------------------------------------
+
+    def host_arrays(self) -> tuple[list[HostArrays], list[HostArrays]]:
+        """Return parameters and state on the host."""
+        with self.backend.session(self.dtype):
+            return to_host(self.params, self.backend), to_host(self.state, self.backend)
+
+    def named_arrays(self) -> HostArrays:
+        """Return parameters and state as host arrays with names such as ``layers.0.weight``."""
+        pairs = enumerate(zip(*self.host_arrays(), strict=True))
+        return {f"layers.{i}.{name}": array for i, (p, s) in pairs for name, array in (p | s).items()}
+
+    @classmethod
+    def from_named(
+        cls, network: Network, named: Mapping[str, NDArray[Any]], backend: Backend, dtype: str = "float32"
+    ) -> TrainedNetwork:
+        """Give a network the arrays that `named_arrays` returned, which must be complete."""
+        params, state = (
+            [{name: named[f"layers.{i}.{name}"] for name in layer} for i, layer in enumerate(declared)]
+            for declared in (network.parameters, network.statistics)
+        )
+        return cls(network, params, state, backend, dtype)
+
+    # Predictions --------------------------------------------------------------------------------------------------
+
+    def logits(self, images: Any) -> NDArray[Any]:
+        """Return the network's raw outputs for images.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, ...)
+            Of any library, on any of its devices, in any memory layout and byte order, read-only or not; moved to
+            the network's backend. Integers of any size are pixels, from 0 to ``pixel_max``, by which they are
+            divided. Floating-point images of any precision that NumPy has must be scaled already; they are rounded
+            to the network's dtype. There may be none, ``n = 0``.
+
+        Returns
+        -------
+        array, shape (n, classes)
+            On the host, in the network's dtype.
+
+        Raises
+        ------
+        ShapeError
+            If they have another number of values a sample, or are arranged in another way than ``input_shape``, axes
+            of length 1 and samples in one row aside.
+        TypeError
+            If they are not real numbers.
+        ValueError
+            If the network has no weights; or the images hold integers that are no pixels, NaN, infinity, or numbers
+            too large for the network's dtype.
+        """
+        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        host = check_images(self, host, self.dtype)
+        outputs = [np.empty((0, *self.output_shape), self.dtype)]
+        with self.backend.session(self.dtype):
+            for start in range(0, host.shape[0], EVALUATION_BATCH):
+                batch = self.backend.asarray(host[start : start + EVALUATION_BATCH])
+                outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch)))
+        return np.concatenate(outputs)
+
+    @functools.cached_property
+    def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
+        """What `logits` does on the device, compiled where the library can."""
+        xp, dtype = self.backend.xp, getattr(self.backend.xp, self.dtype)
+        ctx = context(self.backend)
+
+        def outputs(params: list[Arrays], state: list[Arrays], images: Array) -> Array:
+            return self.forward(params, state, self.prepare(images, dtype, xp), ctx)[0]
+
+        return self.backend.compile(outputs)
+
+    def predict(self, images: Any) -> Any:
+        """Return the most probable class of each image.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, ...)
+            See `logits`.
+
+        Returns
+        -------
+        array of integers, shape (n,)
+            Of the library and on the device that ``images`` came from.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError
+            See `logits`.
+        """
+        caller = backend_of(images)
+        return caller.asarray(np.argmax(self.logits(images), axis=1))
+
+    def predict_proba(self, images: Any) -> NDArray[Any]:
+        """Return the softmax of the outputs, on the host: probabilities, if cross-entropy was the loss in training."""
+        return np.asarray(softmax(self.logits(images)))
+
+    def layer_outputs(self, images: Any) -> list[NDArray[Any]]:
+        """Return what each layer makes of images, on the host.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, ...)
+            See `logits`. All go through the network at once.
+
+        Returns
+        -------
+        list of array, shape (n, features) or (n, height, width, channels)
+            One for each layer, in the network's dtype.
+
+        Raises
+        ------
+        ShapeError, TypeError, ValueError
+            See `logits`.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+        >>> [output.shape for output in run.network.layer_outputs(run.data.test_images[:3])]
+        [(3, 100), (3, 100), (3, 100), (3, 10)]
+        """
+        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        outputs = []
+        with self.backend.session(self.dtype):
+            ctx, xp = context(self.backend), self.backend.xp
+            x = self.backend.asarray(check_images(self, host, self.dtype))
+            x = self.prepare(x, getattr(xp, self.dtype), xp)
+            for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
+                x, _ = layer.forward(params, x, ctx._replace(state=state))
+                output = self.backend.to_numpy(x)
+                # Inside the network images are (height, channels, width, n).
+                outputs.append(np.transpose(output, (3, 0, 2, 1)) if output.ndim == 4 else output)
+        return outputs
+
+
+def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
+    """Return what the layers may ask about a pass on a backend."""
+    how = (backend.convolution, backend.product_limit)
+    return Context(backend.xp, training, all_reduce=all_reduce, convolution=how)
+
+
+def to_device(layers: Sequence[HostArrays], backend: Backend, dtype: str) -> list[Arrays]:
+    """Copy the arrays of each layer from the host to a backend."""
+    return [{name: backend.asarray(array, dtype) for name, array in layer.items()} for layer in layers]
+
+
+def to_host(layers: Sequence[Arrays], backend: Backend) -> list[HostArrays]:
+    """Copy the arrays of each layer from a backend to the host."""
+    return [{name: backend.to_numpy(array) for name, array in layer.items()} for layer in layers]
+
+
+def _check_shapes(name: str, given: Sequence[HostArrays], declared: Sequence[Mapping[str, Variable]]) -> None:
+    shapes = [{key: np.shape(array) for key, array in layer.items()} for layer in given]
+    expected = [{key: variable.shape for key, variable in layer.items()} for layer in declared]
+    if shapes != expected:
+        raise ShapeError(f"{name} of shapes {shapes}: the layers of this network declare {expected}")
+
+
+def check_images(network: Network, images: Any, dtype: str) -> NDArray[Any]:
+    """Return images on the host if this network can take them, floats in ``dtype``; see `logits`."""
+    host = np.asarray(images)
+    if host.dtype.kind not in "uif":
+        raise TypeError(f"images: must be real numbers, not {host.dtype}")
+    if host.ndim < 2 or not network.takes(host.shape[1:]):
+        raise ShapeError(
+            f"images of shape {host.shape}: this network takes (n, ...) with {math.prod(network.input_shape)} numbers "
+            f"a sample, arranged as {network.input_shape}"
+        )
+    if host.dtype.kind == "f":
+        # Rounded here, since not every library has every precision that NumPy has.
+        with np.errstate(over="ignore"):
+            host = host.astype(dtype, copy=False)
+        if not np.isfinite(host).all():
+            raise ValueError(f"images: hold NaN, infinity, or numbers too large for {dtype}")
+    elif host.size and (host.min() < 0 or host.max() > network.pixel_max):
+        raise ValueError(
+            f"images: integers from {host.min()} to {host.max()}; as pixels of this network they must be from 0 "
+            f"to {network.pixel_max:g}. Images that are scaled already must be floating-point numbers."
+        )
+    return host

@@ -1,0 +1,156 @@
+"""What several commands of the command line share: their options, how these are read, and what TAB completes."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import os
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from xpnet.backends import BACKENDS, DTYPES, backend_names
+from xpnet.data.datasets import NAMES
+from xpnet.recipes import RECIPES
+from xpnet.training.distributed import NAMES as DISTRIBUTED
+
+Command = Callable[..., Any]
+Option = Callable[[Command], Command]
+
+
+def options(*decorators: Option) -> Option:
+    """Apply several options at once."""
+
+    def apply(command: Command) -> Command:
+        for decorator in reversed(decorators):
+            command = decorator(command)
+        return command
+
+    return apply
+
+
+def choices(names: Callable[[], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
+    """Complete a name, or the last of several with commas between them, when the user presses TAB."""
+
+    def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+        before, comma, last = incomplete.rpartition(",")
+        return [f"{before}{comma}{name}" for name in names() if name.startswith(last)]
+
+    return complete
+
+
+def examples(*lines: str) -> str:
+    """Lay out the examples below a command's help."""
+    return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
+
+
+def import_modules(ctx: click.Context, param: click.Parameter, modules: Iterable[str]) -> None:
+    """Import the modules that ``--import`` names."""
+    for name in modules:
+        import_module(name)
+
+
+def import_module(name: str) -> None:
+    """Import a user's module by its name, from the current folder too, or by the path of its file.
+
+    Raises
+    ------
+    ValueError
+        If that fails, whatever the reason.
+    """
+    path = Path(name)
+    is_file = path.suffix == ".py"
+    sys.path.insert(0, str(path.resolve().parent) if is_file else os.getcwd())
+    try:
+        importlib.import_module(path.stem if is_file else name)
+    except Exception as error:
+        raise ValueError(f"import={name!r}: cannot be imported: {type(error).__name__}: {error}") from None
+    finally:
+        del sys.path[0]
+
+
+def read_settings(ctx: click.Context, param: click.Parameter, given: Iterable[str]) -> dict[str, Any]:
+    """Read ``NAME=VALUE``: the value as JSON, and where it is none, as a word."""
+    settings = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals:
+            raise click.BadParameter(f"{text!r}: must be a name and a value, such as depth=3")
+        try:
+            settings[name] = json.loads(value)
+        except ValueError:  # a word without quotation marks
+            settings[name] = value
+    return settings
+
+
+def read_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    """Read integers with commas between them."""
+    if value is None:
+        return None
+    try:
+        return tuple(int(size) for size in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{value!r}: must be integers with commas between them, such as 100,50") from None
+
+
+recipe_option: Option = click.option(
+    "--recipe",
+    default="mlp",
+    show_default=True,
+    shell_complete=choices(lambda: RECIPES),
+    help=f"{', '.join(RECIPES)}: see `xpnet recipes`.",
+)
+import_option: Option = click.option(
+    "--import",
+    "modules",
+    metavar="MODULE",
+    multiple=True,
+    is_eager=True,
+    expose_value=False,
+    callback=import_modules,
+    help="Import a module of yours first, for its layers and recipes.",
+)
+data_dir_option: Option = click.option(
+    "--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."
+)
+data_options: Option = options(
+    click.option(
+        "--dataset",
+        shell_complete=choices(lambda: NAMES),
+        help=f"{', '.join(NAMES)}; by default MNIST, or digits if that cannot be had.",
+    ),
+    data_dir_option,
+)
+dtype_option: Option = click.option("--dtype", shell_complete=choices(lambda: DTYPES), help=f"{' or '.join(DTYPES)}.")
+backend_options: Option = options(
+    click.option(
+        "--backend",
+        shell_complete=choices(backend_names),
+        help=f"{', '.join(BACKENDS)}, one that a package adds, or one's device, as cupy:1.",
+    ),
+    dtype_option,
+)
+training_options: Option = options(
+    click.option("--seed", type=int, help="Decides all randomness."),
+    click.option("--epochs", type=int, help="How often to go through the training images."),
+    click.option("--batch-size", type=int, help="Images a step."),
+    click.option("--learning-rate", type=float, help="The length of a step."),
+    click.option("--hidden-sizes", callback=read_sizes, help="Units of each hidden layer, such as 100,50."),
+    click.option("--train-samples", type=int, help="Take only the first so many training images."),
+    click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
+    click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
+    click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy."),
+    click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores."),
+)
+json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")
+own_option: Option = click.option(
+    "--set", "own", metavar="NAME=VALUE", multiple=True, callback=read_settings, help="A setting of your own recipe."
+)
+distributed_option: Option = click.option(
+    "--distributed",
+    shell_complete=choices(lambda: DISTRIBUTED),
+    help=f"{' or '.join(DISTRIBUTED)}: train on all processes that mpiexec has started.",
+)

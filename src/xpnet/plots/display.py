@@ -1,0 +1,144 @@
+"""What objects show of themselves in a notebook: HTML from tables and pictures.
+
+The classes delegate to a function here from their ``_repr_html_``. Nothing is styled but widths and alignment, so that
+it fits a light and a dark notebook.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from xpnet import plots
+from xpnet.plots import canvas
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from xpnet.data.datasets import Dataset
+    from xpnet.nn.network import Network
+    from xpnet.runs.evaluation import Evaluation
+    from xpnet.runs.history import History, Record
+    from xpnet.runs.run import Run
+
+COLUMNS = {
+    "epoch": "epoch",
+    "train_loss": "training loss",
+    "train_accuracy": "training accuracy",
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "seconds": "seconds",
+}
+"""The names of a record's quantities, for people."""
+
+
+# Pieces ---------------------------------------------------------------------------------------------------------------
+
+
+def picture(figure: Figure) -> str:
+    """Return a figure as an image with its description."""
+    png = base64.b64encode(canvas.render(figure, "png")).decode()
+    width, words = round(100 * figure.get_figwidth()), html.escape(canvas.alt_text(figure))
+    return f'<img src="data:image/png;base64,{png}" alt="{words}" width="{width}" style="max-width:100%">'
+
+
+def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None, caption: str = "") -> str:
+    """Return an HTML table with numbers at the right; one row may be marked."""
+    lines = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
+    lines.append(_row("th", head))
+    for i, row in enumerate(rows):
+        lines.append(_row("td", row, "font-weight:bold" if i == marked else ""))
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _row(tag: str, cells: Sequence[str], style: str = "") -> str:
+    inside = "".join(f'<{tag} style="text-align:right">{html.escape(cell)}</{tag}>' for cell in cells)
+    return f'<tr style="{style}">{inside}</tr>'
+
+
+def number(name: str, value: float | None) -> str:
+    """Write one quantity of a record; nothing where it was not measured."""
+    if value is None:
+        return ""
+    return str(value) if name == "epoch" else f"{value:.2f}" if name == "seconds" else f"{value:.4f}"
+
+
+def measured_columns(history: Iterable[Record]) -> list[str]:
+    """Return the names of those quantities that some epoch has."""
+    records = list(history)
+    return [name for name in COLUMNS if any(getattr(record, name) is not None for record in records)]
+
+
+# Objects --------------------------------------------------------------------------------------------------------------
+
+SHOWN = 30
+"""Epochs of a history: of more, the first and the last ten are shown, and the best."""
+
+
+def history_html(history: History) -> str:
+    """Show the records as a table with the best epoch marked."""
+    if not len(history):
+        return "<p>No epochs yet.</p>"
+    names = measured_columns(history)
+    metric = "val_accuracy" if "val_accuracy" in names else "test_accuracy" if "test_accuracy" in names else ""
+    best = list(history).index(history.best(metric)) if metric else None
+    n = len(history)
+    kept = [i for i in range(n) if n <= SHOWN or i < 10 or i >= n - 10 or i == best]
+    rows, marked = [], None
+    for before, i in zip([-1, *kept], kept, strict=False):
+        if i > before + 1:
+            rows.append(["…"] * len(names))
+        marked = len(rows) if i == best else marked
+        rows.append([number(name, getattr(history[i], name)) for name in names])
+    caption = f"In bold: the epoch with the highest {COLUMNS[metric]}." if metric else ""
+    return table([COLUMNS[name] for name in names], rows, marked=marked, caption=caption)
+
+
+def run_html(run: Run) -> str:
+    """Show title, outcome and curves."""
+    record, epochs = run.record, len(run.history)
+    shown = ("val_accuracy", "test_accuracy")
+    reached = [f"{COLUMNS[n]} {getattr(record, n):.4f}" for n in shown if getattr(record, n) is not None]
+    outcome = f"{epochs} epoch{'' if epochs == 1 else 's'} in {run.history.seconds:.1f} s"
+    return (
+        f"<p><b>{html.escape(run.title)}</b><br>{outcome}; epoch {record.epoch}: {', '.join(reached)}; "
+        f"{run.network.size:,} parameters</p>{picture(run.plot())}"
+    )
+
+
+def network_html(network: Network) -> str:
+    """Show the diagram and the summary; of layers that cannot be drawn, the summary alone."""
+    summary = f"<pre>{html.escape(network.summary())}</pre>"
+    try:
+        return picture(plots.network_diagram(network)) + summary
+    except ValueError:
+        return summary
+
+
+def dataset_html(data: Dataset) -> str:
+    """Show sizes, how many samples each class has, and a row of samples."""
+    counts = [np.bincount(labels, minlength=data.classes) for labels in (data.train_labels, data.test_labels)]
+    head = ["class", *class_names(data)]
+    rows = [[name, *(f"{n:,}" for n in row)] for name, row in zip(("training", "test"), counts, strict=True)]
+    count = min(6, len(data.train_images))
+    figure = plots.image_row(data.train_images, data.train_labels, count=count, title=f"some images of {data.name}")
+    return f"<p>{html.escape(repr(data))}</p>{table(head, rows)}{picture(figure)}"
+
+
+def class_names(data: Any) -> list[str]:
+    """Return what to call the classes of a dataset."""
+    names = getattr(data, "class_names", None)
+    return [str(k) for k in range(data.classes)] if names is None else [str(name) for name in names]
+
+
+def evaluation_html(evaluation: Evaluation) -> str:
+    """Show the confusion matrix, and precision and recall of each class."""
+    figure = plots.confusion_matrix(evaluation.confusion, title="Confusion matrix")
+    rows = [line.split() for line in evaluation.table().splitlines()]
+    return picture(figure) + table(rows[0], rows[1:])

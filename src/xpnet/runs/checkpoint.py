@@ -1,0 +1,417 @@
+"""Files of arrays, and the folder of a run: what is written survives, what is read is checked.
+
+Arrays are kept in the safetensors format: names, dtypes, shapes and plain bytes. No file is ever unpickled. Each
+carries a SHA-256 over its contents, so a flipped bit is found when the file is read and not in the results.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import warnings
+from collections.abc import Iterator, Mapping, Set
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.files import check_writable_directory, flush_directory, sweep_temporaries, write_atomically
+
+Arrays = dict[str, NDArray[Any]]
+
+KEPT = 2
+"""How many checkpoints stay: the newest, and one to fall back on."""
+
+_CHECKSUM = "xpnet.sha256"
+_META = "xpnet.meta"
+_NAME = re.compile(r"epoch-(\d+)\.safetensors")
+
+
+class CheckpointError(ValueError):
+    """A file of arrays is damaged, or not what it should be; the message names it.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> try:
+    ...     xpnet.load("nowhere")
+    ... except xpnet.CheckpointError as error:
+    ...     print(error)
+    'nowhere' is not the folder of a run: it has no config.json
+    """
+
+
+class ResumeError(ValueError):
+    """A run cannot be resumed with this configuration; the message names the difference.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> settings = {"dataset": "digits", "epochs": 1, "progress": False}
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     run = xpnet.train("mlp", output_dir=folder, **settings)
+    ...     try:
+    ...         xpnet.train("mlp", output_dir=folder, resume=True, seed=7, **settings)
+    ...     except xpnet.ResumeError as error:
+    ...         print(str(error).partition(". ")[0])
+    resume: the run was begun with other settings: seed was 0 and is 7
+    """
+
+
+class BusyError(ValueError):
+    """Another run is writing to the folder.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> from pathlib import Path
+    >>> import xpnet
+    >>> from xpnet.runs.checkpoint import RunDirectory
+    >>> with tempfile.TemporaryDirectory() as folder, RunDirectory(Path(folder)).lock():
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", output_dir=folder, progress=False)
+    ...     except xpnet.BusyError as error:
+    ...         print(str(error).partition(": ")[2])
+    another run is writing there; choose another folder
+    """
+
+
+@dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A run's state after an epoch.
+
+    Attributes
+    ----------
+    epoch : int
+        The last epoch that was finished.
+    arrays : dict of str to array
+        On the host.
+    meta : dict
+        All else, in what JSON can hold.
+    """
+
+    epoch: int
+    arrays: Arrays
+    meta: dict[str, Any]
+
+
+# Arrays in a file -------------------------------------------------------------------------------------------------
+
+
+def save_arrays(path: str | os.PathLike[str], arrays: Arrays, meta: Mapping[str, Any]) -> None:
+    """Write arrays and a description to a safetensors file, whole or not at all.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+    arrays : dict of str to array
+        Of any memory layout and byte order; numbers of a dtype that safetensors has.
+    meta : mapping
+        In what JSON can hold.
+
+    Raises
+    ------
+    TypeError
+        If the format has no such dtype.
+    OSError
+        If the file cannot be written; an older one under its name stays.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save
+
+    # safetensors writes the memory of a transposed or strided array as if it were in order.
+    ordered = {name: _in_order(array) for name, array in arrays.items()}
+    text = json.dumps(meta, sort_keys=True)
+    try:
+        data = save(ordered, {_META: text, _CHECKSUM: _checksum(ordered, text)})
+    except SafetensorError as error:
+        dtypes = ", ".join(f"{name}: {array.dtype}" for name, array in ordered.items())
+        raise TypeError(f"{path}: safetensors cannot hold these arrays ({dtypes}): {error}") from None
+    write_atomically(path, data)
+
+
+def load_arrays(path: str | os.PathLike[str]) -> tuple[Arrays, dict[str, Any]]:
+    """Read what `save_arrays` wrote, and check it.
+
+    Parameters
+    ----------
+    path : path-like
+        The file.
+
+    Returns
+    -------
+    arrays : dict of str to array
+    meta : dict
+
+    Raises
+    ------
+    CheckpointError
+        If the file is damaged, or was written by something else.
+    OSError
+        If it cannot be read.
+    """
+    from safetensors import SafetensorError
+
+    data = Path(path).read_bytes()
+    try:
+        return _decode(data)
+    except KeyError as error:
+        raise CheckpointError(f"{path}: holds numbers of dtype {error}, which NumPy has not") from None
+    except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
+        raise CheckpointError(f"{path}: not a whole file of arrays: {error}") from None
+
+
+def check_arrays(expected: Mapping[str, tuple[int, ...]], arrays: Arrays, name: str) -> None:
+    """See that arrays are those of a network, all of them and no others.
+
+    Raises
+    ------
+    CheckpointError
+        Naming what is missing, too many, or of another shape or dtype.
+    """
+    problems = [f"{key} is missing" for key in expected if key not in arrays]
+    problems += [f"{key} is not part of this network" for key in arrays if key not in expected]
+    for key in expected.keys() & arrays.keys():
+        if arrays[key].shape != expected[key]:
+            problems.append(f"{key} has shape {arrays[key].shape} instead of {expected[key]}")
+        elif arrays[key].dtype not in (np.float32, np.float64):
+            problems.append(f"{key} is {arrays[key].dtype} instead of float32 or float64")
+        elif not np.isfinite(arrays[key]).all():
+            problems.append(f"{key} holds NaN or infinity")
+    if problems:
+        raise CheckpointError(f"{name}: the weights do not fit the network: {'; '.join(sorted(problems))}")
+
+
+def _in_order(array: NDArray[Any]) -> NDArray[Any]:
+    array = np.asarray(array)
+    # ascontiguousarray would give an array without axes one.
+    return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
+
+
+def _decode(data: bytes) -> tuple[Arrays, dict[str, Any]]:
+    """Take a file's bytes apart; what may be wrong with them is told by many exceptions."""
+    from safetensors.numpy import load
+
+    # The reader does not give the metadata.
+    length = int.from_bytes(data[:8], "little")
+    if len(data) < 8 or length > len(data) - 8:
+        raise ValueError("it ends before its header does")
+    header = json.loads(data[8 : 8 + length])
+    arrays = load(data)
+    described = header.get("__metadata__") or {}
+    if not {_META, _CHECKSUM} <= described.keys():
+        raise ValueError("it has no checksum, so xpnet did not write it")
+    if _checksum(arrays, described[_META]) != described[_CHECKSUM]:
+        raise ValueError("its checksum does not match its contents")
+    meta = json.loads(described[_META])
+    if not isinstance(meta, dict):
+        raise ValueError("its description is not a table")
+    return arrays, meta
+
+
+def _checksum(arrays: Arrays, text: str) -> str:
+    digest = hashlib.sha256(text.encode())
+    for name in sorted(arrays):
+        array = arrays[name]
+        digest.update(f"{name} {array.dtype.str} {array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+# The folder of a run ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """The folder that a run writes to.
+
+    Parameters
+    ----------
+    path : Path
+        The folder.
+    """
+
+    path: Path
+
+    @property
+    def checkpoints(self) -> Path:
+        """The folder of its checkpoints."""
+        return self.path / "checkpoints"
+
+    @contextlib.contextmanager
+    def lock(self) -> Iterator[None]:
+        """Keep other runs out for the time of a ``with`` block.
+
+        The system lets go of the lock when the process ends, however it ends.
+
+        Raises
+        ------
+        ValueError
+            If the folder, or that of the checkpoints in it, cannot be written to.
+        BusyError
+            If another run holds the lock.
+        """
+        from filelock import FileLock, Timeout
+
+        file = self.path / ".lock"
+        held = FileLock(file, timeout=0)
+        # Before the lock nothing is written, not even to try: the run that holds it would sweep that away.
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            held.acquire()
+        except Timeout:
+            raise BusyError(
+                f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
+            ) from None
+        except OSError as error:
+            raise ValueError(f"output_dir={str(self.path)!r}: not a folder one can write to: {error}") from None
+        try:
+            check_writable_directory(self.checkpoints)
+            sweep_temporaries(self.path)
+            sweep_temporaries(self.checkpoints)
+            flush_directory(self.path)  # the name of the folder of checkpoints must last as they do
+            yield
+        finally:
+            with contextlib.suppress(OSError):
+                self.checkpoints.rmdir()  # only if nothing came of the run
+            # Before the release: who opened the file earlier finds it unlinked and does not take it for the lock.
+            # Windows removes no open file, and so keeps this one.
+            with contextlib.suppress(OSError):
+                file.unlink()
+            held.release()
+
+    def save_checkpoint(self, checkpoint: Checkpoint) -> None:
+        """Write a checkpoint, then drop all but the last `KEPT`.
+
+        Raises
+        ------
+        OSError
+            If it cannot be written; the ones before stay.
+        """
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        # Before, not after: what an interrupted write has left takes room.
+        sweep_temporaries(self.checkpoints)
+        path = self.checkpoints / f"epoch-{checkpoint.epoch:05d}.safetensors"
+        save_arrays(path, checkpoint.arrays, {"epoch": checkpoint.epoch, "meta": checkpoint.meta})
+        saved = self._saved()
+        # A later epoch is of a damaged file that was passed over: counted, it would push out a good one.
+        kept = [old for epoch, old in saved if epoch <= checkpoint.epoch][:KEPT]
+        for _, old in saved:
+            if old not in kept:
+                old.unlink(missing_ok=True)
+
+    def latest_checkpoint(self) -> Checkpoint | None:
+        """Read the newest checkpoint that is whole.
+
+        Returns
+        -------
+        Checkpoint or None
+            ``None`` when there is not one file.
+
+        Warns
+        -----
+        UserWarning
+            Naming newer ones that are damaged.
+
+        Raises
+        ------
+        CheckpointError
+            If there are files, but each is damaged.
+        """
+        causes = []
+        for epoch, path in self._saved():
+            try:
+                checkpoint = _load_checkpoint(path, epoch)
+            except (CheckpointError, OSError) as error:
+                causes.append(str(error))
+                continue
+            if causes:
+                warnings.warn(f"{'; '.join(causes)}: using {path.name} instead", stacklevel=2)
+            return checkpoint
+        if causes:
+            raise CheckpointError(
+                f"no checkpoint can be read: {'; '.join(causes)}. "
+                "Move them away to begin anew, or choose another folder."
+            )
+        return None
+
+    def _saved(self) -> list[tuple[int, Path]]:
+        found = [(_NAME.fullmatch(path.name), path) for path in self.checkpoints.glob("epoch-*")]
+        return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
+
+
+def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
+    arrays, saved = load_arrays(path)
+    if saved.get("epoch") != epoch or not isinstance(saved.get("meta"), dict):
+        raise CheckpointError(f"{path}: not the checkpoint of epoch {epoch} that its name promises")
+    return Checkpoint(epoch, arrays, saved["meta"])
+
+
+# The configuration of a run ---------------------------------------------------------------------------------------
+
+
+FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads"}
+"""What a resumed run may change: to train for longer, and to go on elsewhere."""
+
+
+def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: Set[str]) -> None:
+    """See that a run is resumed as it was begun.
+
+    Parameters
+    ----------
+    saved, current : mapping
+        The configurations, of nested mappings.
+    free : set of str
+        Names at the top level that may differ.
+
+    Raises
+    ------
+    ResumeError
+        Naming each difference.
+    """
+    found = [f"{name} was {old} and is {new}" for name, old, new in config_differences(saved, current, free)]
+    if found:
+        raise ResumeError(
+            f"resume: the run was begun with other settings: {'; '.join(found)}. "
+            "Resume with the settings that it was begun with, or choose another output_dir."
+        )
+
+
+def config_differences(
+    one: Mapping[str, Any], other: Mapping[str, Any], free: Set[str] = frozenset()
+) -> list[tuple[str, str, str]]:
+    """Return in what two configurations differ: the setting, its value in the one, its value in the other."""
+    # By way of JSON, since that is where a saved one has been: it knows no tuples.
+    a, b = (_flat(json.loads(json.dumps(config))) for config in (one, other))
+    return [
+        (name, _shown(a, name), _shown(b, name))
+        for name in sorted(a.keys() | b.keys())
+        if name.partition(".")[0] not in free and a.get(name, _ABSENT) != b.get(name, _ABSENT)
+    ]
+
+
+_ABSENT = object()
+
+
+def _shown(flat: Mapping[str, Any], name: str) -> str:
+    return repr(flat[name]) if name in flat else "not there"
+
+
+def _flat(config: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Name each setting by its path, such as ``network.layers.0.units``."""
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if isinstance(value, list) and any(isinstance(part, dict) for part in value):
+            value = {str(i): part for i, part in enumerate(value)}
+        if isinstance(value, dict) and value:
+            flat |= _flat(value, f"{prefix}{key}.")
+        else:
+            flat[f"{prefix}{key}"] = value
+    return flat

@@ -1,0 +1,159 @@
+"""What a network gets right and wrong: the confusion matrix and what follows from it, on the host."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.datasets import Dataset
+from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import require_instance
+
+
+@dataclass(frozen=True, eq=False)
+class Evaluation:
+    """How a network did on a set of samples.
+
+    Attributes
+    ----------
+    predictions : array of integers, shape (n,)
+        The predicted classes.
+    confusion : array of integers, shape (classes, classes)
+        How many samples of each class (row) were taken for each (column).
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet import Evaluation
+    >>> result = Evaluation(np.asarray([0, 1, 1]), np.asarray([[1, 1], [0, 1]]))
+    >>> print(result.table())
+    class  samples  precision  recall
+        0        2     1.0000  0.5000
+        1        1     0.5000  1.0000
+    """
+
+    predictions: NDArray[np.int64]
+    confusion: NDArray[np.int64]
+
+    def __repr__(self) -> str:
+        """Say how many samples there were, and how many are right."""
+        return f"Evaluation({int(self.confusion.sum()):,} samples, accuracy {self.accuracy:.4f})"
+
+    def _repr_html_(self) -> str:
+        """Show the confusion matrix and the table in a notebook."""
+        from xpnet.plots import display
+
+        return display.evaluation_html(self)
+
+    @property
+    def accuracy(self) -> float:
+        """The share of samples that are right."""
+        return float(np.trace(self.confusion) / self.confusion.sum())
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Of what was taken for each class, the share that is; NaN for a class that was never predicted."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Of each class, the share that was found; NaN for a class without samples."""
+        return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the numbers as JSON can hold them, NaN as None."""
+        return {
+            "samples": int(self.confusion.sum()),
+            "accuracy": self.accuracy,
+            "precision": [None if np.isnan(x) else float(x) for x in self.precision],
+            "recall": [None if np.isnan(x) else float(x) for x in self.recall],
+            "confusion": self.confusion.tolist(),
+        }
+
+    def table(self) -> str:
+        """Return precision and recall of each class as a table."""
+        lines = ["class  samples  precision  recall"]
+        counts = self.confusion.sum(axis=1)
+        for k, (n, p, r) in enumerate(zip(counts, self.precision, self.recall, strict=True)):
+            lines.append(f"{k:>5}  {n:>7}  {p:>9.4f}  {r:>6.4f}")
+        return "\n".join(lines)
+
+
+def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    """Count how often each class was taken for each.
+
+    Parameters
+    ----------
+    labels, predictions : array of integers, shape (n,)
+        From 0 to ``classes - 1``.
+    classes : int
+        The number of classes.
+
+    Returns
+    -------
+    array, shape (classes, classes)
+        Row: the label. Column: the prediction.
+
+    Raises
+    ------
+    ValueError
+        If there are not as many of the one as of the other, or a number is no class.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> confusion_matrix(np.asarray([0, 0, 1]), np.asarray([0, 1, 1]), 2).tolist()
+    [[1, 1], [0, 1]]
+    """
+    for name, values in (("labels", labels), ("predictions", predictions)):
+        if values.shape != labels.shape or values.ndim != 1:
+            raise ValueError(f"{name}: shape {values.shape}; labels and predictions must both be (n,)")
+        if values.size and not 0 <= values.min() <= values.max() < classes:
+            raise ValueError(f"{name}: from {values.min()} to {values.max()}; must be from 0 to {classes - 1}")
+    pairs = labels.astype(np.int64) * classes + predictions.astype(np.int64)
+    return np.bincount(pairs, minlength=classes * classes).reshape(classes, classes)
+
+
+def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
+    """Let a network with weights predict the test set of a dataset.
+
+    Parameters
+    ----------
+    network : TrainedNetwork
+        From `xpnet.fit` or `xpnet.load`.
+    data : Dataset
+        Its test set is used.
+
+    Returns
+    -------
+    Evaluation
+
+    Raises
+    ------
+    ValueError, TypeError
+        If the network has no weights, or does not fit the images or the number of classes.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=3, progress=False)
+    >>> result = xpnet.evaluate(run.network, run.data)
+    >>> result.confusion.shape, result.accuracy == run.history[-1].test_accuracy
+    ((10, 10), True)
+    """
+    require_instance("network", network, TrainedNetwork, "run.network")
+    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
+    if network.output_shape != (data.classes,):
+        raise ValueError(
+            f"data: {data.name} has {data.classes} classes, but the network's output is {network.output_shape}"
+        )
+    predictions = network.predict(data.test_images)
+    return Evaluation(predictions, confusion_matrix(data.test_labels, predictions, data.classes))
+
+
+def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:
+    ratio: NDArray[np.float64] = np.divide(part, whole, out=np.full(len(part), np.nan), where=whole > 0)
+    return ratio

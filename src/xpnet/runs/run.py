@@ -1,0 +1,338 @@
+"""What training returns, and how it is kept in a folder."""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
+from xpnet.data.datasets import Dataset
+from xpnet.files import check_writable_directory, write_atomically
+from xpnet.nn.network import Network
+from xpnet.nn.trained import TrainedNetwork
+from xpnet.parts import require_path
+from xpnet.runs.checkpoint import (
+    FREE_TO_CHANGE,
+    CheckpointError,
+    RunDirectory,
+    check_arrays,
+    config_differences,
+    load_arrays,
+    save_arrays,
+)
+from xpnet.runs.evaluation import Evaluation, evaluate
+from xpnet.runs.history import History, Record, count_of_epochs
+
+CONFIG = "config.json"
+HISTORY = "history.csv"
+MODEL = "model.safetensors"
+CURVES = "curves.png"
+CONFUSION = "confusion.png"
+MISTAKES = "mistakes.png"
+FILES = (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)
+
+
+@dataclass(frozen=True, eq=False)
+class Run:
+    """A finished training run.
+
+    Attributes
+    ----------
+    network : TrainedNetwork
+        With the weights that were learnt: the best ones, where there was a validation set and patience.
+    history : History
+        A record of each epoch.
+    config : dict
+        All that decided the outcome: recipe, dataset, backend, seed, hyperparameters.
+    data : Dataset
+        What it was trained on.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=2, progress=False)
+    >>> run.title, len(run.history), run.config["optimizer"]["class"]
+    ('mlp on digits, numpy, float32, seed 0', 2, 'Adam')
+    """
+
+    network: TrainedNetwork
+    history: History
+    config: dict[str, Any]
+    data: Dataset
+
+    def __repr__(self) -> str:
+        """Say what was trained and how it ended, in one line."""
+        return f"Run({self.title}: {count_of_epochs(len(self.history))}, test accuracy {self.record.test_accuracy:.4f})"
+
+    @functools.cached_property
+    def evaluation(self) -> Evaluation:
+        """How the network does on the test set."""
+        return evaluate(self.network, self.data)
+
+    @property
+    def record(self) -> Record:
+        """The record of the epoch whose weights the network has."""
+        stopping = self.config["stopping"]
+        return self.history[-1] if stopping["patience"] is None else self.history.best(stopping["monitor"])
+
+    @property
+    def title(self) -> str:
+        """One line for plots: what was trained, on what, where."""
+        return title_of(self.config)
+
+    def _repr_html_(self) -> str:
+        """Show title, outcome and curves in a notebook."""
+        from xpnet.plots import display
+
+        return display.run_html(self)
+
+    def plot(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw loss and accuracy over the epochs.
+
+        Parameters
+        ----------
+        path : path-like, optional
+            Where to write the picture; its ending decides the format.
+
+        Returns
+        -------
+        matplotlib.figure.Figure
+        """
+        from xpnet import plots
+
+        return _saved(plots.training_curves(self.history, title=self.title), path)
+
+    def plot_confusion(self, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw how many test images of each class were taken for each; see `plot`."""
+        from xpnet import plots
+
+        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title), path)
+
+    def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
+        """Draw test images that were misclassified, ``limit`` at most; see `plot`."""
+        from xpnet import plots
+
+        images, labels, answers = self.data.test_images, self.data.test_labels, self.evaluation.predictions
+        return _saved(plots.mistakes(images, labels, answers, title=self.title, limit=limit), path)
+
+    def plot_weights(self, path: str | os.PathLike[str] | None = None, *, limit: int = 40) -> Any:
+        """Draw the filters of the first layer, or the weights into its units, ``limit`` at most; see `plot`."""
+        from xpnet import plots
+
+        return _saved(plots.weights(self.network, title=self.title, limit=limit), path)
+
+    def plot_prediction(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw one test image and how probable the network finds each class; see `plot`."""
+        from xpnet import plots
+
+        image, label = self.data.test_images[index], self.data.test_labels[index]
+        title = f"{self.title}: test image {index}, label {label}"
+        return _saved(plots.prediction(image, self.network.predict_proba(image[None])[0], title=title), path)
+
+    def plot_feature_maps(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
+        """Draw what the layers of a convolutional network make of one test image; see `plot`.
+
+        Raises
+        ------
+        ValueError
+            If no layer returns images.
+        """
+        from xpnet import plots
+
+        image = self.data.test_images[index]
+        outputs = zip(self.network.layers, self.network.layer_outputs(image[None]), strict=True)
+        maps = {f"{i}: {layer}": output[0] for i, (layer, output) in enumerate(outputs) if output.ndim == 4}
+        if not maps:
+            raise ValueError("network: no layer returns images, so there are no feature maps")
+        return _saved(plots.feature_maps({"input": image} | maps, title=f"{self.title}: test image {index}"), path)
+
+    def save(self, directory: str | os.PathLike[str]) -> list[Path]:
+        """Write the run to a folder: configuration, history, weights and pictures.
+
+        Parameters
+        ----------
+        directory : path-like
+            Made if it is not there. Files of an earlier run are replaced one by one, each whole.
+
+        Returns
+        -------
+        list of Path
+            What was written.
+
+        Raises
+        ------
+        ValueError
+            If the folder cannot be written to, or holds the checkpoints of another run.
+        """
+        folder = check_writable_directory(directory, "directory")
+        if self._is_another(folder):
+            raise ValueError(
+                f"directory={str(directory)!r}: holds the checkpoints of another run: choose another folder"
+            )
+        save_config(folder, self.config)
+        self.history.to_csv(folder / HISTORY)
+        save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
+        self.plot(folder / CURVES)
+        self.plot_confusion(folder / CONFUSION)
+        self.plot_mistakes(folder / MISTAKES)
+        return [folder / name for name in FILES]
+
+    def _is_another(self, folder: Path) -> bool:
+        """Whether a folder holds checkpoints, and not of this run."""
+        checkpoints = RunDirectory(folder).checkpoints
+        if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
+            return False
+        try:
+            saved = load_config(folder)
+        except CheckpointError:
+            return True
+        ours = json.loads(json.dumps(self.config))
+        return any(value != ours.get(name) for name, value in saved.items() if name not in FREE_TO_CHANGE)
+
+
+def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
+    """Return a figure, which is in a file too if there is a path."""
+    from xpnet import plots
+
+    if path is not None:
+        plots.save(figure, path)
+    return figure
+
+
+def title_of(config: Mapping[str, Any]) -> str:
+    """Return the title of a run, or of several: what was trained, on what, and what else the configuration says."""
+    told = [f"{config['recipe']} on {config['dataset']}", config.get("backend"), config.get("dtype")]
+    seed = config.get("seed")
+    return ", ".join([part for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
+
+
+def save_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write a run's configuration."""
+    write_atomically(folder / CONFIG, (json.dumps(config, indent=2) + "\n").encode())
+
+
+def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
+    """Read the configuration of a run's folder.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is not that of a run.
+    """
+    path = require_path("directory", directory) / CONFIG
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, NotADirectoryError):
+        raise CheckpointError(f"{str(directory)!r} is not the folder of a run: it has no {CONFIG}") from None
+    except (OSError, ValueError, RecursionError) as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+    if not isinstance(config, dict):
+        raise CheckpointError(f"{path}: not the configuration of a run")
+    wanted = {"recipe": str, "dataset": str, "dtype": str, "network": dict, "backend": str, "seed": int}
+    for name, kind in wanted.items():
+        if not isinstance(config.get(name), kind):
+            raise CheckpointError(f"{path}: not the configuration of a run: {name} is {config.get(name)!r}")
+    if config["dtype"] not in DTYPES:
+        raise CheckpointError(f"{path}: not the configuration of a run: dtype is {config['dtype']!r}")
+    return config
+
+
+def load_history(directory: str | os.PathLike[str]) -> History:
+    """Read the history of a run's folder.
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is not that of a run, or the history is damaged.
+    """
+    try:
+        return History.from_csv(require_path("directory", directory) / HISTORY)
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{str(directory)!r}: the history cannot be read: {error}") from None
+
+
+def load(
+    directory: str | os.PathLike[str],
+    *,
+    backend: str | ModuleType | Backend | None = None,
+    dtype: str | None = None,
+) -> TrainedNetwork:
+    """Load the network of a run, on any backend, whichever it was trained on.
+
+    Parameters
+    ----------
+    directory : path-like
+        What `Run.save` or ``output_dir`` wrote.
+    backend : str, module or Backend, optional
+        See `xpnet.get_backend`.
+    dtype : {"float32", "float64"}, optional
+        By default that of the run.
+
+    Returns
+    -------
+    TrainedNetwork
+
+    Raises
+    ------
+    CheckpointError
+        If the folder is not that of a run, or its weights are damaged or do not fit.
+
+    Examples
+    --------
+    >>> import tempfile
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     files = run.save(folder)
+    ...     network = xpnet.load(folder)
+    >>> images = run.data.test_images
+    >>> bool((network.predict(images) == run.network.predict(images)).all())
+    True
+    """
+    opened = get_backend(backend)
+    config = load_config(directory)
+    path = require_path("directory", directory) / MODEL
+    if not path.is_file():
+        raise CheckpointError(f"{str(directory)!r}: the run is not finished, it has no {MODEL}")
+    chosen = check_dtype(dtype or config["dtype"])
+    try:
+        arrays, meta = load_arrays(path)
+    except OSError as error:
+        raise CheckpointError(f"{path}: cannot be read: {error}") from None
+    # The file of the weights knows whose they are, and its checksum covers that.
+    described = meta.get("network")
+    if not isinstance(described, dict):
+        raise CheckpointError(f"{path}: does not say of which network these weights are")
+    if others := [f"{name} was {a} and is {b}" for name, a, b in config_differences(described, config["network"])]:
+        raise CheckpointError(f"{path.with_name(CONFIG)}: not of the network in {MODEL}: {'; '.join(others)}")
+    network, expected = _described(described, path)
+    check_arrays(expected, arrays, str(path))
+    for name, array in arrays.items():
+        if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
+            raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
+    return TrainedNetwork.from_named(network, arrays, opened, chosen)
+
+
+def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
+    """Build the network of a description, and tell the shapes of its arrays: nothing is allocated for them."""
+    try:
+        network = Network.from_config(config)
+        expected = {
+            f"layers.{i}.{name}": variable.shape
+            for i, pair in enumerate(zip(network.parameters, network.statistics, strict=True))
+            for declared in pair
+            for name, variable in declared.items()
+        }
+        return network, expected
+    # What may be wrong with a description is told by many exceptions.
+    except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
+        what = error.args[0] if error.args else type(error).__name__
+        raise CheckpointError(f"{path}: describes no network that these weights fit: {what}") from None

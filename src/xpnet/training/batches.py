@@ -1,0 +1,63 @@
+"""From the host to the device: samples once, batches epoch by epoch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.nn.trained import EVALUATION_BATCH
+from xpnet.training.step import Batch, Samples, Step
+from xpnet.typing import Array
+
+
+def move_samples(step: Step, images: NDArray[Any], labels: NDArray[Any], classes: int) -> Samples:
+    """Move a set of samples to the device."""
+    backend = step.backend
+    flat = images.reshape(len(images), -1)
+    return Samples(
+        backend.asarray(flat if flat.dtype.kind in "ui" else flat.astype(step.dtype)),
+        backend.asarray(labels, "int32"),
+        backend.asarray(step.loss.targets(labels, classes), step.dtype),
+    )
+
+
+def split_batches(arrays: dict[str, NDArray[Any]], batch_size: int) -> list[dict[str, NDArray[Any]]]:
+    """Cut arrays of one row a sample into batches.
+
+    Parameters
+    ----------
+    arrays : dict of str to array, shape (n, ...)
+        Index and noise of an epoch.
+    batch_size : int
+        Rows a batch.
+
+    Returns
+    -------
+    list of dict of str to array, shape (batches, rows, ...)
+        The full batches, and then the last, short one, as far as there are such: inside each dictionary every
+        batch is of one size, as compiled loops need it.
+    """
+    (n,) = {len(array) for array in arrays.values()}
+    full = n - n % batch_size
+    parts = []
+    if full:
+        parts.append({k: a[:full].reshape(full // batch_size, batch_size, *a.shape[1:]) for k, a in arrays.items()})
+    if full < n:
+        parts.append({k: a[None, full:] for k, a in arrays.items()})
+    return parts
+
+
+def move_batches(step: Step, part: dict[str, NDArray[Any]]) -> Batch:
+    """Move what `split_batches` returned to the device: floats in the step's dtype, integers as they are."""
+    return {
+        name: step.backend.asarray(array, step.dtype if array.dtype.kind == "f" else None)
+        for name, array in part.items()
+    }
+
+
+def evaluation_parts(step: Step, index: NDArray[np.int64]) -> list[Array]:
+    """Cut the indices of samples to evaluate into batches, on the device."""
+    parts = split_batches({"index": index.astype(np.int32)}, EVALUATION_BATCH)
+    return [step.backend.asarray(part["index"]) for part in parts]

@@ -1,0 +1,366 @@
+"""`fit`: check what is given, train, keep what comes of it."""
+
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from xpnet._version import __version__
+from xpnet.backends import Backend, check_dtype
+from xpnet.data.datasets import Dataset
+from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
+from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
+from xpnet.nn.network import Network
+from xpnet.nn.optimizers import Adam, Optimizer
+from xpnet.nn.schedules import Schedule
+from xpnet.parts import require_instance, require_path
+from xpnet.random import SequentialStreams, Streams, check_seed
+from xpnet.recipes import Plan
+from xpnet.runs.checkpoint import (
+    FREE_TO_CHANGE,
+    Checkpoint,
+    CheckpointError,
+    ResumeError,
+    RunDirectory,
+    compare_configs,
+)
+from xpnet.runs.history import Record
+from xpnet.runs.run import HISTORY, MODEL, Run, save_config
+from xpnet.training import report
+from xpnet.training.distributed import Ranks, get_ranks
+from xpnet.training.loop import Loop, Snapshot
+from xpnet.training.step import Step
+
+Callback = Callable[[Record], None]
+
+
+class DivergedError(ArithmeticError):
+    """The loss became NaN or infinite.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> import xpnet
+    >>> with np.errstate(all="ignore"):
+    ...     try:
+    ...         xpnet.train("mlp", dataset="digits", learning_rate=1e30, progress=False)
+    ...     except xpnet.DivergedError as error:
+    ...         print(str(error).partition(" (")[0])
+    epoch 0: the loss is no longer finite
+    """
+
+
+def fit(
+    network: Network,
+    data: Dataset,
+    *,
+    loss: Loss | None = None,
+    optimizer: Optimizer | None = None,
+    schedule: Schedule | None = None,
+    epochs: int = 10,
+    batch_size: int = 128,
+    validation_fraction: float = 0.0,
+    patience: int | None = None,
+    monitor: str = "val_accuracy",
+    seed: int = 0,
+    sequential: bool = False,
+    backend: str | ModuleType | Backend | None = None,
+    dtype: str = "float32",
+    threads: int | None = None,
+    workers: int | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    distributed: str | Ranks | None = None,
+    recipe: str = "custom",
+) -> Run:
+    """Train a network.
+
+    Parameters
+    ----------
+    network : Network
+        What to train. It is left as it is, and new weights are drawn even if it has some; the trained one is in the
+        result.
+    data : Dataset
+        What to train and test on.
+    loss : Loss, optional
+        By default `SoftmaxCrossEntropy`.
+    optimizer : Optimizer, optional
+        By default ``Adam(1e-3)``.
+    schedule : Schedule, optional
+        How the learning rate changes; by default not at all.
+    epochs, batch_size : int
+        How often to go through the training samples, and how many a step takes.
+    validation_fraction : float
+        The share of the training samples to validate on.
+    patience : int, optional
+        Stop after so many epochs without improvement on the validation set, and return the best weights.
+    monitor : {"val_accuracy", "val_loss"}
+        What has to improve.
+    seed : int
+        Decides all randomness.
+    sequential : bool
+        Draw all randomness from one legacy generator and do not shuffle, as the NumPy tutorial does.
+    backend : str, module or Backend, optional
+        See `xpnet.get_backend`.
+    dtype : {"float32", "float64"}
+        Of parameters and arithmetic.
+    threads : int, optional
+        For the linear algebra; by default ``XPNET_THREADS``, else one on NumPy, and elsewhere as the library is set. A
+        user's own ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS`` stands.
+    workers : int, optional
+        How many threads of this process work on the parts of a batch side by side, on NumPy, where the network is large
+        enough to gain; by default ``XPNET_WORKERS``, else as many as this process may use processors. The result is
+        the same to the last bit for any number.
+    output_dir : path-like, optional
+        Where to write checkpoints after each epoch, and the results at the end. Nothing is written without it.
+    resume : bool
+        Go on from the last checkpoint in ``output_dir``, to the result of a run that was never interrupted.
+    progress : bool
+        Show what goes on, if standard error is a terminal.
+    callbacks : sequence of callable
+        Each is called with the `Record` of every epoch, on every rank if there are several.
+    distributed : {"mpi", "mpi:device"}, optional
+        Train on all processes of an MPI job, which share every batch: the result is that of one process. Only the
+        first shows progress and writes. ``"mpi:device"`` hands MPI the arrays of a GPU.
+    recipe : str
+        What records and plots call the run.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong or does not fit another, before any work.
+    DivergedError
+        If the loss becomes NaN or infinite. What was written until then stays.
+
+    Examples
+    --------
+    >>> from xpnet import Dense, Network, fit, load_dataset
+    >>> net = Network([Dense(10)], input_shape=(64,))
+    >>> run = fit(net, load_dataset("digits"), epochs=10, batch_size=8, progress=False)
+    >>> run.history[-1].test_accuracy > 0.8
+    True
+    """
+    ranks = get_ranks(distributed)
+    opened = ranks.open_backend(backend)
+    require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
+    plan = Plan(
+        network,
+        loss=SoftmaxCrossEntropy() if loss is None else loss,
+        optimizer=Adam() if optimizer is None else optimizer,
+        schedule=Schedule() if schedule is None else schedule,
+        epochs=epochs,
+        batch_size=batch_size,
+        validation_fraction=validation_fraction,
+        patience=patience,
+        monitor=monitor,
+        sequential=sequential,
+    )
+    streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
+    network = _fitted(network, data, check_dtype(dtype))
+    step = Step(network, plan.loss, plan.optimizer, opened, dtype, ranks.all_reduce(opened))
+    check_surroundings(threads, output_dir, resume, workers)
+    callbacks = check_callbacks(callbacks)
+    threads = ranks.threads(threads, opened)
+    directory = None if output_dir is None else RunDirectory(Path(output_dir))
+    with ExitStack() as stack:
+        stack.enter_context(thread_limit(threads))
+        stack.enter_context(kept_memory())
+        stack.enter_context(opened.session(dtype))
+        # Before the folder: where the parts do not fit together, none is made.
+        loop = Loop(step, plan, streams, data, ranks, check_workers(workers) or ranks.processors())
+        stack.callback(loop.workers.close)
+        if directory is not None:
+            ranks.from_first(lambda: stack.enter_context(directory.lock()))
+        config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
+        ranks.compare(config, lambda: streams.weights(network))
+        snapshot = _first_snapshot(loop, directory, resume, config)
+        reporter = stack.enter_context(report.Reporter(progress and ranks.first, config, network.size, epochs))
+        snapshot, stopped = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
+        if stopped and not loop.finished(snapshot):
+            raise KeyboardInterrupt
+        run = Run(loop.result(snapshot), snapshot.history, config, data)
+        if directory is not None and ranks.first:
+            run.save(directory.path)
+    if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
+        raise KeyboardInterrupt
+    return run
+
+
+def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
+    """Return all that decides a run's outcome, in what JSON can hold."""
+    step, plan = loop.step, loop.plan
+    return {
+        "recipe": recipe,
+        "dataset": data.name,
+        "data_fingerprint": data.fingerprint(),
+        "train_samples": len(data.train_images),
+        "backend": step.backend.spec,
+        "device": step.backend.device_name,
+        "ranks": loop.ranks.size,
+        "versions": {
+            "xpnet": __version__,
+            "numpy": np.__version__,
+            step.backend.spec.partition(":")[0]: step.backend.version,
+        },
+        "dtype": step.dtype,
+        "seed": loop.streams.seed,
+        "streams": type(loop.streams).__name__,
+        "epochs": plan.epochs,
+        "batch_size": plan.batch_size,
+        "validation_fraction": plan.validation_fraction,
+        "stopping": loop.stopping.to_config(),
+        "loss": plan.loss.to_config(),
+        "optimizer": plan.optimizer.to_config(),
+        "schedule": plan.schedule.to_config(),
+        "network": step.network.to_config(),
+    }
+
+
+def check_surroundings(
+    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, workers: int | None = None
+) -> None:
+    """Check those arguments of `fit` that have nothing to do with the network and the data.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument and its value.
+    """
+    check_threads(threads)
+    check_workers(workers)
+    if output_dir is not None:
+        require_path("output_dir", output_dir)
+    if resume and output_dir is None:
+        raise ValueError("resume=True: needs the output_dir of the run to go on with")
+
+
+def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
+    """Return the callbacks if all of them can be called: none shall fail when an epoch has been trained.
+
+    Raises
+    ------
+    TypeError
+        Naming what cannot.
+    """
+    if not isinstance(callbacks, Iterable):
+        raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
+    listed = tuple(callbacks)
+    for callback in listed:
+        if not callable(callback):
+            raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
+    return listed
+
+
+def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
+    """Check that a network, a dataset and a dtype fit, and tell the network how bright pixels are."""
+    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
+    if not network.takes(data.sample_shape):
+        raise ValueError(
+            f"network: takes samples of shape {network.input_shape}, but the images of {data.name} "
+            f"have shape {data.sample_shape}"
+        )
+    if network.output_shape != (data.classes,):
+        raise ValueError(
+            f"network: its output has shape {network.output_shape}, but {data.name} has {data.classes} classes: "
+            f"end it with Dense({data.classes})"
+        )
+    for images in (data.train_images, data.test_images):
+        # Both ends: the absolute values would be a copy.
+        largest = max(-images.min(), images.max()) if images.dtype.kind == "f" else 0
+        if float(largest) > float(np.finfo(dtype).max):
+            raise ValueError(f"data: the images of {data.name} hold {largest:g}, which is too large for {dtype}")
+    if network.size == 0:
+        raise ValueError("network: no layer has parameters, so there is nothing to train")
+    return Network(network.layers, network.input_shape, data.pixel_max)
+
+
+def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, config: dict[str, Any]) -> Snapshot:
+    """Start anew, or from the last checkpoint."""
+    if directory is None:
+        return loop.start()
+    checkpoint = loop.ranks.from_first(lambda: _last_checkpoint(directory, resume, config))
+    try:
+        snapshot = loop.start() if checkpoint is None else loop.restore(checkpoint)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"output_dir={str(directory.path)!r}: its checkpoints are not of this version of xpnet: {error}"
+        ) from None
+    if loop.ranks.first:
+        save_config(directory.path, config)
+    return snapshot
+
+
+def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, Any]) -> Checkpoint | None:
+    """Find what to go on from, if anything."""
+    where = f"output_dir={str(directory.path)!r}"
+    checkpoint = directory.latest_checkpoint()
+    if checkpoint is None:
+        if (directory.path / MODEL).exists():
+            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
+        return None
+    if not resume:
+        raise ValueError(
+            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
+        )
+    saved = checkpoint.meta.get("config", {})
+    compare_configs(saved, config, FREE_TO_CHANGE)
+    if saved.get("threads") != config["threads"]:
+        warnings.warn(
+            f"resume: the linear algebra took threads={saved.get('threads')} and takes {config['threads']} now: the "
+            "last bits may differ from those of a run that was never interrupted",
+            stacklevel=2,
+        )
+    done = checkpoint.epoch + 1
+    if done > config["epochs"]:
+        raise ResumeError(f"epochs={config['epochs']}: the run in {str(directory.path)!r} has done {done} already")
+    return checkpoint
+
+
+def _without_warnings() -> np.errstate:
+    """Keep NumPy from warning of numbers that grow too large, since an error follows; what else a user set stays."""
+    now = np.geterr()
+    return np.errstate(
+        over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
+    )
+
+
+def _run_epochs(
+    loop: Loop,
+    snapshot: Snapshot,
+    directory: RunDirectory | None,
+    config: dict[str, Any],
+    callbacks: Sequence[Callback],
+) -> tuple[Snapshot, bool]:
+    """Go through the epochs that are left; after each, keep what it gave. Say whether the user has stopped it."""
+    stopped = False
+    while not (stopped or loop.finished(snapshot)):
+        with report.interrupt_after(loop.ranks.first) as interrupted:
+            with _without_warnings():
+                snapshot = loop.advance(snapshot)
+            record = snapshot.history[-1]
+            if not record.finite():
+                rate = loop.step.optimizer.learning_rate
+                raise DivergedError(
+                    f"epoch {record.epoch}: the loss is no longer finite (train_loss={record.train_loss}) with "
+                    f"learning_rate={rate}: try a smaller one"
+                )
+            if directory is not None and loop.ranks.first:
+                directory.save_checkpoint(loop.checkpoint(snapshot, config))
+                snapshot.history.to_csv(directory.path / HISTORY)
+            for callback in callbacks:
+                callback(record)
+        stopped = loop.ranks.any(interrupted())
+    return snapshot, stopped

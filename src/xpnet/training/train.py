@@ -1,0 +1,165 @@
+"""`train`: a recipe of the ladder, with what the user changes in it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+from xpnet.backends import Backend, check_dtype
+from xpnet.data.datasets import Dataset, load_dataset
+from xpnet.parts import require_size
+from xpnet.random import check_seed
+from xpnet.recipes import Recipe, find_recipe
+from xpnet.runs.run import Run
+from xpnet.training.distributed import Ranks, get_ranks
+from xpnet.training.fit import Callback, check_callbacks, check_surroundings, fit
+
+
+def train(
+    recipe: str = "mlp",
+    *,
+    dataset: str | Dataset | None = None,
+    data_dir: str | os.PathLike[str] | None = None,
+    backend: str | ModuleType | Backend | None = None,
+    dtype: str | None = None,
+    seed: int | None = None,
+    epochs: int | None = None,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    hidden_sizes: Sequence[int] | None = None,
+    train_samples: int | None = None,
+    validation_fraction: float | None = None,
+    patience: int | None = None,
+    threads: int | None = None,
+    workers: int | None = None,
+    output_dir: str | os.PathLike[str] | None = None,
+    resume: bool = False,
+    progress: bool = True,
+    callbacks: Sequence[Callback] = (),
+    distributed: str | Ranks | None = None,
+    **settings: Any,
+) -> Run:
+    """Train a network by a recipe.
+
+    Parameters
+    ----------
+    recipe : str
+        A rung of the ladder: ``"tutorial"``, ``"corrected"``, ``"mlp"``, ``"deep"``, ``"cnn"`` or ``"best"``.
+    dataset : {"digits", "mnist"} or Dataset, optional
+        By default MNIST from the cache or the network, else the bundled digits, with a warning.
+    data_dir : path-like, optional
+        Where the files of MNIST are or go; by default ``XPNET_DATA_DIR``, else the user's cache.
+    backend : str, module or Backend, optional
+        ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...; by default ``XPNET_BACKEND``, else ``"numpy"``.
+    dtype : {"float32", "float64"}, optional
+    seed : int, optional
+    epochs, batch_size : int, optional
+    learning_rate : float, optional
+    hidden_sizes : sequence of int, optional
+        Units of each hidden layer.
+    train_samples : int, optional
+        Take only the first so many training images.
+    validation_fraction : float, optional
+    patience : int, optional
+        All of these: what the recipe says, when ``None``. One that a recipe does not use is an error.
+    threads, workers : int, optional
+        See `xpnet.fit`, as for all that follow.
+    output_dir : path-like, optional
+    resume : bool
+    progress : bool
+    callbacks : sequence of callable
+    distributed : {"mpi", "mpi:device"}, optional
+    **settings
+        What else a recipe of your own takes.
+
+    Returns
+    -------
+    Run
+
+    Raises
+    ------
+    ValueError, TypeError
+        If an argument is wrong, before any work.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=5, progress=False)
+    >>> run.history[-1].test_accuracy > 0.8
+    True
+    """
+    # First of all, so that a rank that finds an error can end the job.
+    ranks = get_ranks(distributed)
+    callbacks = check_callbacks(callbacks)
+    settings |= {
+        "epochs": epochs,
+        "batch_size": batch_size,
+        "learning_rate": learning_rate,
+        "hidden_sizes": hidden_sizes,
+        "validation_fraction": validation_fraction,
+        "patience": patience,
+    }
+    surroundings: dict[str, Any] = {"threads": threads, "workers": workers, "output_dir": output_dir, "resume": resume}
+    # All that can be refused without the data is refused before it is looked for: that may be a download.
+    found, chosen = check_arguments(
+        recipe, settings | surroundings | {"train_samples": train_samples, "dtype": dtype, "seed": seed}
+    )
+    opened = ranks.open_backend(backend)
+    data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
+    if train_samples is None and found.train_samples is not None:
+        train_samples = min(found.train_samples, len(data.train_images))
+    data = data.first(train_samples)
+    plan = found.build(data, **chosen)
+    return fit(
+        data=data,
+        **plan.arguments(),
+        seed=found.seed if seed is None else seed,
+        backend=opened,
+        dtype=dtype or found.dtype,
+        **surroundings,
+        progress=progress,
+        callbacks=callbacks,
+        distributed=ranks,
+        recipe=recipe,
+    )
+
+
+SURROUNDINGS = ("train_samples", "dtype", "seed", "threads", "workers", "output_dir", "resume")
+"""The arguments of `train` that are no recipe's own, and that can be checked without the data and the backend."""
+
+
+def check_arguments(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+    """Check what can be checked of the arguments of `train` without the data and the backend.
+
+    Parameters
+    ----------
+    recipe : str
+        The recipe.
+    given : mapping of str to object
+        Arguments of `train` by name; ``None`` is what the recipe says.
+
+    Returns
+    -------
+    Recipe
+        The recipe.
+    dict of str to object
+        Its own settings among the arguments, without those that are ``None``.
+
+    Raises
+    ------
+    ValueError, TypeError
+        Naming the argument and its value.
+    """
+    found = find_recipe(recipe)
+    other = ("backend", "dataset", "data_dir", "progress", "callbacks", "distributed", "recipe", *SURROUNDINGS)
+    chosen = found.check({name: value for name, value in given.items() if name not in other})
+    if given.get("dtype") is not None:
+        check_dtype(given["dtype"])
+    if given.get("seed") is not None:
+        check_seed(given["seed"])
+    if given.get("train_samples") is not None:
+        require_size("train_samples", given["train_samples"])
+    check_surroundings(given.get("threads"), given.get("output_dir"), given.get("resume", False), given.get("workers"))
+    return found, chosen

@@ -1,0 +1,193 @@
+"""Workers: threads of this process that look at parts of a batch side by side.
+
+A batch is cut into *shards*, each shard goes forward and backward in a thread of its own, and the sums over the shards
+are added in a fixed order, as the sums of ranks are. How many shards there are depends on the network and the batch
+alone, never on the number of workers: that many threads take turns in computing, so a run gives the same bits
+whatever machine it is on, and may be resumed with another number of workers.
+
+NumPy lets go of Python's lock within products, elementwise functions and copies, so threads do gain there. Linear
+algebra takes one thread in each of them: its own threads spin while they wait for each other, which costs more than
+they gain as soon as another program wants a processor.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import dataclasses
+import functools
+import math
+import threading
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import Any
+
+from xpnet.backends import Backend
+from xpnet.nn.network import Network
+from xpnet.training.step import Batch, Samples, Step, Sums, gradients
+from xpnet.typing import Array, Arrays
+
+# A shard pays for its thread, and for gradients of its own, as large as all parameters, which have to be added. So it
+# takes samples enough, work enough, and enough of it for each parameter. The numbers are measured: with half of them
+# two threads take as long as one.
+SHARD_SAMPLES = 32
+SHARD_WORK = 60e6  # multiplications
+SHARD_WORK_PER_PARAMETER = 400.0
+
+
+def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
+    """Say into how many shards a batch is cut: 1 where threads would gain nothing.
+
+    Examples
+    --------
+    >>> from xpnet import Conv2D, Dense, Flatten, Network, get_backend
+    >>> numpy = get_backend("numpy")
+    >>> images = Network([Conv2D(32, 3), Conv2D(32, 3), Flatten(), Dense(10)], input_shape=(28, 28))
+    >>> count_shards(images, numpy, 128), count_shards(Network([Dense(10)], (784,)), numpy, 128)
+    (4, 1)
+    """
+    if not backend.threads_compute:
+        return 1
+    work = batch_size * work_of(network)
+    return max(
+        1, min(batch_size // SHARD_SAMPLES, int(work / max(SHARD_WORK, SHARD_WORK_PER_PARAMETER * network.size)))
+    )
+
+
+def work_of(network: Network) -> float:
+    """Estimate the multiplications that a sample costs, forward and backward."""
+    work = 0.0
+    for declared, shape in zip(network.parameters, network.shapes[1:], strict=True):
+        pixels = math.prod(shape[:-1])
+        work += 3.0 * pixels * sum(math.prod(variable.shape) for variable in declared.values())
+    return work
+
+
+class Meeting:
+    """Where the shards of a batch add up arrays in the middle of a pass, as batch normalization does."""
+
+    def __init__(self, shards: int, turns: threading.Semaphore, all_reduce: Callable[[Array], Array] | None) -> None:
+        self.turns, self.all_reduce = turns, all_reduce
+        self.arrays: list[Array] = [None] * shards
+        self.total: Array = None
+        self.barrier = threading.Barrier(shards, action=self._add)
+
+    def _add(self) -> None:
+        total = self.arrays[0]
+        for array in self.arrays[1:]:
+            total = total + array
+        self.total = total if self.all_reduce is None else self.all_reduce(total)
+
+    def add(self, shard: int, array: Array) -> Array:
+        """Give a shard's array, wait for those of the others, and return the sum of all."""
+        self.arrays[shard] = array
+        self.turns.release()  # so that one that waits does not keep another from computing
+        try:
+            self.barrier.wait()
+        finally:
+            self.turns.acquire()
+        return self.total
+
+
+class _AskedError(Exception):
+    """A layer has asked for the arrays of the other shards."""
+
+
+def _ask(array: Array) -> Array:
+    raise _AskedError
+
+
+Look = Callable[[int, Callable[[Array], Array]], Any]
+"""Takes a shard's number and what sums an array over all shards."""
+
+
+class Workers:
+    """Computes the gradients of a batch shard by shard.
+
+    Parameters
+    ----------
+    shards : int
+        How many parts a batch is cut into. Where it is 1, everything is done by the thread that asks.
+    count : int
+        How many threads compute at once.
+    """
+
+    def __init__(self, shards: int, count: int) -> None:
+        self.shards, self.count, self.turns = shards, count, threading.Semaphore(count)
+        self.meets = False
+        self.pool = ThreadPoolExecutor(shards, thread_name_prefix="xpnet-shard")  # starts a thread when it needs one
+
+    def gradients(
+        self, step: Step, params: list[Arrays], state: list[Arrays], batch: Batch, samples: Samples
+    ) -> tuple[Sums, list[Arrays]]:
+        """Do what `xpnet.training.step.gradients` does, on shards of the batch."""
+        n = batch["index"].shape[0]
+        cuts = [n * i // self.shards for i in range(self.shards + 1)]
+
+        def look(shard: int, all_reduce: Callable[[Array], Array]) -> tuple[Sums, list[Arrays]]:
+            rows = slice(cuts[shard], cuts[shard + 1])
+            part = {k: v[rows, ...] if k == "index" or k.startswith("noise.") else v for k, v in batch.items()}
+            return gradients(dataclasses.replace(step, all_reduce=all_reduce), params, state, part, samples)
+
+        found = self._one_by_one(look) or self._together(look, step.all_reduce)
+        return add_up([sums for sums, _ in found]), found[0][1]
+
+    def _one_by_one(self, look: Look) -> list[Any]:
+        """Look at the shards without threads, where one computes at a time anyway and no layer asks for the others."""
+        if self.count > 1 or self.meets:
+            return []
+        try:
+            return [look(shard, _ask) for shard in range(self.shards)]
+        except _AskedError:
+            self.meets = True
+            return []
+
+    def _together(self, look: Look, all_reduce: Callable[[Array], Array] | None) -> list[Any]:
+        """Look at the shards in as many threads, which meet where a layer asks for the others."""
+        meeting = Meeting(self.shards, self.turns, all_reduce)
+
+        def take_part(shard: int) -> Any:
+            with self.turns:
+                try:
+                    return look(shard, functools.partial(meeting.add, shard))
+                except BaseException:
+                    meeting.barrier.abort()
+                    raise
+
+        return self._submit(take_part, range(self.shards))
+
+    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
+        """Call a function of each item, as many at once as there are workers, and return the results in order."""
+        if self.count == 1:
+            return [function(item) for item in items]
+
+        def take_turn(item: Any) -> Any:
+            with self.turns:
+                return function(item)
+
+        return self._submit(take_turn, items)
+
+    def _submit(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        # NumPy's error state belongs to a context, and a thread begins with an empty one.
+        return results_of([self.pool.submit(contextvars.copy_context().run, function, item) for item in items])
+
+    def close(self) -> None:
+        """Let the threads go."""
+        self.pool.shutdown(wait=True, cancel_futures=True)
+
+
+def results_of(futures: Sequence[Future[Any]]) -> list[Any]:
+    """Return what all threads have found, or raise what stopped the first of them, not what that did to others."""
+    errors = [error for error in [future.exception() for future in futures] if error is not None]
+    if errors:
+        raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
+    return [future.result() for future in futures]
+
+
+def add_up(sums: Sequence[Sums]) -> Sums:
+    """Add up the sums of all shards, in their order."""
+    total = sums[0]
+    for other in sums[1:]:
+        pairs = zip(total.gradient, other.gradient, strict=True)
+        gradient = [{name: one[name] + two[name] for name in one} for one, two in pairs]
+        total = Sums(gradient, total.loss + other.loss, total.correct + other.correct, total.count + other.count)
+    return total
