@@ -104,7 +104,9 @@ def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
 
 def _is_missing(value: Any) -> bool:
     """Whether a value is None, NaN or pandas's NA."""
-    return value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    return (
+        value is None or type(value).__name__ in ("NAType", "NaTType") or (isinstance(value, float) and value != value)
+    )
 
 
 def _way_out(values: Any) -> str:

@@ -116,6 +116,8 @@ def find_good(folder: Path, name: str, published: Published) -> bytes | None:
     for path in there:
         with contextlib.suppress(IdxError, OSError):
             shape = idx_shape(path)
+            if (good := read_good(path, published)) is not None:  # another process has just put it there
+                return good
             raise OtherDataError(
                 f"{path} is not MNIST's: it holds other data in good order, of shape {shape}, and is left as it is. "
                 f"To train on the files of this folder, name it as the dataset: dataset={str(folder)!r}, or --dataset. "

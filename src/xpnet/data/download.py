@@ -169,7 +169,9 @@ def address_to_show(base: str, name: str) -> str:
     with contextlib.suppress(ValueError):
         parts = urlsplit(base)
         host = parts.netloc.rpartition("@")[2]
-        if "@" not in base.replace(parts.netloc, "", 1) and re.fullmatch(r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", host):
+        if "@" not in base.replace(parts.netloc, "", 1) and re.fullmatch(
+            r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", host
+        ):
             return f"{name} from {parts.scheme}://{host} (XPNET_MNIST_URL)"
     return f"{name} from the address in XPNET_MNIST_URL"
 

@@ -42,6 +42,8 @@ class Request:
         self.connect_timeout, self.read_timeout = connect_timeout, read_timeout
         self.seconds, self.end = deadline, time.monotonic() + deadline
         self.connection: http.client.HTTPConnection | None = None
+        self.response: http.client.HTTPResponse | None = None
+        self.socket: socket.socket | None = None
 
     def read(self, size: int) -> bytes:
         """Return the file, which must have ``size`` bytes; for 0, only see that the server has it.
@@ -74,9 +76,9 @@ class Request:
 
     def cancel(self) -> None:
         """Break the connection off, from another thread: what is waiting on it ends."""
-        with contextlib.suppress(OSError, AttributeError):
-            if self.connection is not None and self.connection.sock is not None:
-                self.connection.sock.shutdown(socket.SHUT_RDWR)
+        if self.socket is not None:
+            with contextlib.suppress(OSError):
+                self.socket.shutdown(socket.SHUT_RDWR)
 
     def _open(self) -> http.client.HTTPResponse:
         """Ask, and follow redirects without reading what comes with them."""
@@ -109,9 +111,11 @@ class Request:
         connection, target = self._connect(parts, path, headers)
         self.connection = connection
         connection.connect()
-        connection.sock.settimeout(self.read_timeout)
+        self.socket = connection.sock  # which the connection forgets as soon as it is to be closed
+        self.socket.settimeout(self.read_timeout)
         connection.request("GET", target, headers=headers)
-        return connection.getresponse()
+        self.response = connection.getresponse()
+        return self.response
 
     def _connect(
         self, parts: SplitResult, path: str, headers: dict[str, str]
@@ -145,15 +149,16 @@ class Request:
                 raise DownloadError(f"took more than {self.seconds:g} s")
         # The standard library takes the end of a connection for the end of the file.
         if response.length:
-            raise http.client.IncompleteRead(bytes(), response.length)
+            raise http.client.IncompleteRead(b"", response.length)
         if len(body) < size:
             raise DownloadError(f"sends {len(body)} bytes, and the file has {size}")
         return bytes(body)
 
     def _close(self) -> None:
-        if self.connection is not None:
-            with contextlib.suppress(OSError):
-                self.connection.close()
+        for held in (self.response, self.connection, self.socket):
+            if held is not None:
+                with contextlib.suppress(OSError):
+                    held.close()
 
 
 def reason(error: BaseException) -> str:

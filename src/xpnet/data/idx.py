@@ -203,9 +203,7 @@ def _decode(file: io.BufferedReader, name: str) -> NDArray[Any]:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _read(
-    file: io.BufferedReader, name: str, keep: bool
-) -> tuple[np.dtype[Any], tuple[int, ...], bytearray]:
+def _read(file: io.BufferedReader, name: str, keep: bool) -> tuple[np.dtype[Any], tuple[int, ...], bytearray]:
     """Return the type, the shape and, if wanted, the bytes of an array, which must be as many as promised."""
     compressed = _is_gzip(file)
     stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if compressed else file

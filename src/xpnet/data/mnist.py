@@ -5,11 +5,11 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from xpnet.parts import require_path
 from xpnet.data import cache
 from xpnet.data.cache import Published
 from xpnet.data.dataset import Dataset
 from xpnet.data.idx import decode_idx
+from xpnet.parts import require_path
 
 MNIST_FILES = {
     "train-images-idx3-ubyte.gz": Published(
