@@ -36,6 +36,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
+# Of a figure's two forms the image: its alternative text is written on the page.
+nb_mime_priority_overrides = [("*", "image/png", 25)]
 nb_render_markdown_format = "myst"  # So that what a cell writes may have tables.
 
 autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them
@@ -55,11 +57,7 @@ html_theme_options = {
     "header_links_before_dropdown": 6,
     "show_toc_level": 2,
 }
-# Pages without others below them have no use for the navigation at their left; their code has.
-ALONE = """
-index quickstart tutorial one-page does-not-learn generalization ladder portable performance changelog upstream glossary
-"""
-html_sidebars = {name: [] for name in ALONE.split()}
+html_sidebars = {"index": [], "draw": []}
 html_static_path = ["_static"]
 html_css_files = ["custom.css"]
 html_favicon = "_static/favicon.svg"

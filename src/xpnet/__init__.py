@@ -27,7 +27,7 @@ from xpnet.runs.checkpoint import BusyError, CheckpointError, ResumeError
 from xpnet.runs.evaluation import Evaluation, evaluate
 from xpnet.runs.history import History, Record
 from xpnet.runs.run import Run, load
-from xpnet.training.fit import DivergedError, fit
+from xpnet.training.fit import DivergedError, StopTraining, fit
 from xpnet.training.train import train
 
 __all__ = [
@@ -78,6 +78,7 @@ __all__ = [
     "SoftmaxCrossEntropy",
     "SquaredError",
     "StepDecay",
+    "StopTraining",
     "Tanh",
     "TrainedNetwork",
     "Uniform",

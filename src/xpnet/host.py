@@ -42,7 +42,7 @@ def thread_limit(threads: int | None) -> Iterator[None]:
 
 
 def check_threads(threads: int | None) -> int | None:
-    """Return how many threads the linear algebra shall take: ``threads``, else ``XPNET_THREADS``, else ``None``.
+    """Return the number of threads for the linear algebra: ``threads``, else ``XPNET_THREADS``, else ``None``.
 
     Raises
     ------
@@ -107,8 +107,8 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 def kept_memory() -> Iterator[None]:
     """Keep the memory of freed arrays at hand for the time of a ``with`` block, where the C library is glibc.
 
-    A training step makes and frees the same temporary arrays as the one before. Of a few megabytes and more, glibc
-    gives them back to the system each time, and the system hands out zeroed pages anew: a sixth of the time of a
+    A training step makes and frees the same temporary arrays as the step before. glibc returns those of a few
+    megabytes and more to the system each time, and the system hands out zeroed pages again: a sixth of the time of a
     convolutional network's step on NumPy. Elsewhere nothing happens.
     """
     try:
@@ -117,7 +117,7 @@ def kept_memory() -> Iterator[None]:
     except (OSError, AttributeError):
         yield
         return
-    # The largest threshold there is for asking the system; what is below comes from the heap, which does not shrink.
+    # Arrays below the largest threshold that glibc accepts come from the heap, which does not shrink.
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     try:

@@ -1,4 +1,4 @@
-"""What several commands of the command line share: their options, how these are read, and what TAB completes."""
+"""The options that several commands of the command line share, how these are read, and what TAB completes."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def sixteen_bits(rng: Any, size: tuple[int, ...]) -> NDArray[np.uint16]:
 
 
 class Drawing(Protocol):
-    """What a network draws: see `xpnet.Network`."""
+    """The random numbers that a network draws: see `xpnet.Network`."""
 
     def init(self, rng: Any) -> Any:
         """Draw the initial parameters."""

@@ -101,7 +101,7 @@ class Recipe:
 
     @property
     def what(self) -> str:
-        """What it is, in a sentence."""
+        """The first sentence of its docstring."""
         return (self.build.__doc__ or "").partition(".")[0].strip()
 
     @property
@@ -204,7 +204,9 @@ class TutorialReLU(ReLU):
 
 @dataclass(frozen=True)
 class TutorialDropout(CoinDropout):
-    """Dropout with the tutorial's second slip: units that are kept count double forwards, but not backwards."""
+    """Dropout with the tutorial's second slip: the forward pass doubles the units that are kept, the backward
+    pass does not.
+    """
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Drop, but do not scale."""

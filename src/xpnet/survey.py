@@ -27,7 +27,7 @@ def usable_backends() -> list[str]:
 
 
 def check_survey(recipes: Sequence[str], specs: Sequence[str | None], settings: Mapping[str, Any]) -> None:
-    """Refuse before any work what one of several runs would refuse.
+    """Check before any work the arguments of several runs.
 
     Parameters
     ----------

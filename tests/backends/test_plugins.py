@@ -48,9 +48,21 @@ BROKEN = {
     "absent": "absent = absent_plugin:AbsentBackend",
     "stumbling": "stumbling = stumbling_plugin:StumblingBackend",
     "partial": "partial = partial_plugin:PartialBackend",
+    "quitting": "quitting = quitting_plugin:Backend",
+    "listless": "listless = listless_plugin:ListlessBackend",
 }
 MODULES = {
     "crashing_plugin": 'raise OSError("libtpu.so: cannot open shared object file\\nsecond line")',
+    "quitting_plugin": "raise SystemExit(3)",
+    "listless_plugin": """
+        import array_api_strict
+        from xpnet.backends import Backend
+        class ListlessBackend(Backend):
+            library = "array_api_strict"
+            @classmethod
+            def devices(cls):
+                return 3
+    """,
     "absent_plugin": """
         from xpnet.backends import Backend
         class AbsentBackend(Backend):
@@ -136,6 +148,7 @@ def test_a_plugin_trains_to_the_curves_of_numpy(tiny, few):
     np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-12)
 
 
+@pytest.mark.slow
 def test_the_command_line_knows_a_plugin(tiny):
     rows = {row["name"]: row for row in json.loads(command("backends", "--json").stdout)["backends"]}
     assert rows["tiny"]["usable"]
@@ -160,6 +173,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_breaks_no_other(broken):
         "absent": "no_such_library is not installed: pip install no-such-library",
         "stumbling": "it cannot be opened: ZeroDivisionError: division by zero",
         "partial": "it lacks int32, float32, iinfo, ",
+        "quitting": f"{added} quitting_plugin:Backend, which fails: SystemExit: 3",
     }
     for name, reason in reasons.items():
         assert not found[name].usable
@@ -170,7 +184,9 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_breaks_no_other(broken):
         told = str(error.value).removesuffix("; 'xpnet backends' lists what can be used here")
         assert told == f"backend={name!r}: {found[name].reason}"
         assert local_spec(name, 0) == name
+    assert found["listless"].reason == "'int' object is not iterable"
     assert get_backend("tiny").spec == "tiny"
+    assert command("backends").returncode == 0
 
 
 def test_no_plugin_takes_the_place_of_a_backend_that_xpnet_brings(tmp_path, monkeypatch):

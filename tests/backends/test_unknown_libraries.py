@@ -68,6 +68,10 @@ def asarray_without_device(x, *, dtype=None):
         ),
         ({"arange": lambda n: None}, r"it cannot do arange\(3, device=...\): .*'device'"),
         ({"maximum": lambda a, b: a + b.shape}, r"it cannot do maximum\(x, 0.0\): 'float' object has no attribute"),
+        (
+            {"asarray": lambda x, device: array_api_strict.asarray(x.astype(float))},
+            "its asarray makes float64 of float32",
+        ),
         ({"maximum": array_api_strict.minimum}, r"it computes maximum\(x, 0.0\) as \[\[0.0, -2.0\]"),
     ],
 )

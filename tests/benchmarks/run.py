@@ -174,6 +174,7 @@ def main():
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--backend", help="measure this one on its device, such as cupy or torch:cuda")
+    parser.add_argument("--limit", type=float, default=float("inf"), help="seconds, with --backend")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     about = machine() | {"threads": options.threads}
@@ -181,7 +182,7 @@ def main():
     data = images(options.quick)
     repeats = 3 if options.quick else 7
     if options.backend:
-        device.measure(options.backend, options.threads, about, data, repeats, options.output)
+        device.measure(options.backend, options.threads, about, data, repeats, options.output, options.limit)
         return
     # As `xpnet.fit` does; the others profit from it too.
     with thread_limit(options.threads), kept_memory():

@@ -29,6 +29,7 @@ from .base import (
 )
 from .cupy import CupyBackend
 from .dpnp import DpnpBackend
+from .fusion import elementwise
 from .generic import GenericBackend
 from .jax import JaxBackend
 from .numpy import NumpyBackend
@@ -65,6 +66,7 @@ __all__ = [
     "backend_of",
     "check_dtype",
     "check_library",
+    "elementwise",
     "get_backend",
     "installed_version",
     "list_backends",

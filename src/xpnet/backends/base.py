@@ -1,8 +1,8 @@
-"""What an array library has to answer: the class that every backend derives from.
+"""The class that every backend derives from: the questions that an array library has to answer.
 
 The Array API standard says what arrays do. It leaves out how an array gets from the host to the device and back, how
 a loop over many batches is run or compiled, and whether the library can be used on this machine at all. `Backend`
-answers these, in the way that serves any library; a library that knows better overrides a method.
+answers these in a way that serves any library. A backend for one library overrides the methods that it can do better.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ class BackendError(ValueError):
 
 @dataclass(frozen=True)
 class BackendInfo:
-    """What is known of a backend on this machine.
+    """A backend on this machine: its version, its devices, and the reason if it cannot be used.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class BackendInfo:
 
 @dataclass(frozen=True)
 class Backend:
-    """An array library on a device. This base runs everything eagerly, by what the standard has.
+    """An array library on a device. This base uses the standard alone, and runs everything eagerly.
 
     Attributes
     ----------
@@ -185,7 +185,7 @@ class Backend:
         Returns
         -------
         array
-            A C-ordered copy that shares no memory with ``host``: some libraries' own ``asarray`` would share.
+            A C-ordered copy. It shares no memory with ``host``, as the ``asarray`` of some libraries would.
         """
         host = np.asarray(host)
         kind = np.dtype(dtype) if dtype else host.dtype.newbyteorder("=")
@@ -212,7 +212,7 @@ class Backend:
         raise BackendError(f"its arrays cannot be copied to the host, by DLPack or by __array__{why}")
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Return the context in which arrays of this backend are made and used with ``dtype``."""
+        """Return a context manager: code that makes or uses arrays of this backend with ``dtype`` runs inside it."""
         return contextlib.nullcontext()
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
@@ -231,7 +231,7 @@ class Backend:
             Takes the carry and a dictionary of one slice of each array; returns the new carry and either an array
             to collect or ``None``.
         carry : object
-            What goes from step to step.
+            The value that each step passes on to the next.
         xs : dict of str to array
             At least one array, all of one length.
 
@@ -240,7 +240,7 @@ class Backend:
         carry : object
             After the last step.
         outputs : array or None
-            What the steps returned, stacked.
+            The arrays that the steps returned, stacked.
         """
         outputs = []
         (length,) = {array.shape[0] for array in xs.values()}
@@ -276,14 +276,14 @@ class Backend:
 
         def directly(array: Array) -> Array:
             changed = self.xp.asarray(array, copy=True)
-            self.synchronize()  # the other side knows nothing of what is still to be done on this device
+            self.synchronize()  # the other side does not wait for this device
             talk(changed)
             return changed
 
         return directly if on_device else through_host
 
     def synchronize(self) -> None:
-        """Wait until the device has done all that it was asked for: clocks are read after this."""
+        """Wait until the device has finished its work: call this before you read a clock."""
 
 
 def _by_dlpack(array: Array) -> NDArray[Any]:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import functools
 import importlib
-from collections.abc import Callable, Iterator
+import math
+import threading
+import types
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
-import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array, Backend, BackendError, Buffer, brief
+from . import graphs
+from .base import Array, Backend, BackendError, Buffer, Namespace, Step, brief
+from .fusion import FUSERS
 
 
 class CupyBackend(Backend):
@@ -37,8 +42,9 @@ class CupyBackend(Backend):
         with chosen:
             if reason := cls._cannot_compute(int(number)):
                 raise BackendError(reason)
-            xp = array_api_compat.array_namespace(cupy.empty(0))
-        return cls(f"cupy:{device}" if device else "cupy", xp, chosen)
+        importlib.import_module("cupyx")  # CuPy imports it when it is first needed, which two threads may do at once
+        FUSERS[namespace()] = fuse
+        return cls(f"cupy:{device}" if device else "cupy", namespace(), chosen)
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
@@ -102,6 +108,20 @@ class CupyBackend(Backend):
         with type(self.device)(self.device.id):
             yield
 
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """Replay the function's loops as CUDA graphs: see `xpnet.backends.graphs`."""
+        if not graphs.wanted() or importlib.import_module("cupy").cuda.runtime.is_hip:
+            return function
+        return graphs.Compiled(function, CupyRecorder, self.xp)
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run the steps one by one, or as the graph that is being recorded."""
+        return graphs.scan(step, carry, xs, self.xp)
+
+    def stepwise(self) -> Backend:
+        """Record nothing: a graph cannot talk to other processes."""
+        return StepwiseCupyBackend(self.spec, self.xp, self.device)
+
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
         """Go through page-locked memory, which the GPU copies from and to at full speed."""
         if on_device:
@@ -122,3 +142,181 @@ class CupyBackend(Backend):
     def synchronize(self) -> None:
         """Wait for the GPU."""
         self.device.synchronize()
+
+
+class StepwiseCupyBackend(CupyBackend):
+    """CuPy, kernel by kernel."""
+
+    compile = Backend.compile
+
+
+class CupyRecorder:
+    """Records what CuPy launches: see `xpnet.backends.graphs.Recorder`."""
+
+    def __init__(self) -> None:
+        self.cupy = importlib.import_module("cupy")
+        self.stream = self.cupy.cuda.Stream(non_blocking=True)
+        self.pool = self.cupy.cuda.MemoryPool()
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[None]:
+        """Use a stream and a memory pool of the recording's own, and ask CuPy for nothing that it cannot record."""
+        before = self.cupy.cuda.get_current_stream()
+        self.stream.wait_event(before.record())
+        with _RECORDING, self.stream, self.cupy.cuda.using_allocator(self.pool.malloc):
+            self.products = Products(self.stream)
+            with recordable(self.products):
+                yield
+        before.wait_event(self.stream.record())
+
+    def begin(self) -> None:
+        """Capture the stream."""
+        self.stream.begin_capture()
+
+    def end(self) -> Callable[[], Any]:
+        """Return the graph's launch."""
+        launch: Callable[[], Any] = self.stream.end_capture().launch
+        return launch
+
+    def address(self, array: Array) -> int:
+        """Return the pointer."""
+        return int(array.data.ptr)
+
+
+_RECORDING = threading.Lock()
+
+
+@contextlib.contextmanager
+def recordable(products: Products) -> Iterator[None]:
+    """Record products, which CuPy refuses, and refuse copies from the host, of which a graph would keep the address."""
+    cupy: Any = importlib.import_module("cupy")
+    core: Any = importlib.import_module("cupy._core")
+    here = threading.get_ident()
+    usual_product, usual_array = cupy.ndarray.__matmul__, core.array
+
+    def product(a: Any, b: Any) -> Any:
+        mine = threading.get_ident() == here and products.can(a, b)
+        return products(a, b) if mine else usual_product(a, b)
+
+    def array(obj: Any, *args: Any, **options: Any) -> Any:
+        if threading.get_ident() == here and not isinstance(obj, cupy.ndarray):
+            raise TypeError(f"a graph copies nothing from the host, but a step makes an array of {type(obj).__name__}")
+        return usual_array(obj, *args, **options)
+
+    cupy.ndarray.__matmul__, core.array = product, array
+    try:
+        yield
+    finally:
+        cupy.ndarray.__matmul__, core.array = usual_product, usual_array
+
+
+class Products:
+    """Products of matrices by cuBLAS itself, on CuPy's own handle: CuPy refuses them in a capture, cuBLAS does not."""
+
+    WORKSPACE = 32 << 20
+    """Bytes, as NVIDIA's manual recommends for Hopper: cuBLAS would allocate its own, which a capture must not do."""
+
+    def __init__(self, stream: Any) -> None:
+        self.cupy = importlib.import_module("cupy")
+        pathfinder = importlib.import_module("cuda.pathfinder")
+        self.cublas = ctypes.CDLL(pathfinder.load_nvidia_dynamic_lib("cublas").abs_path)
+        self.handle = ctypes.c_void_p(self.cupy.cuda.device.get_cublas_handle())
+        self.workspace = self.cupy.cuda.alloc(self.WORKSPACE)
+        self._call("cublasSetStream_v2", ctypes.c_void_p(stream.ptr))
+        self._call("cublasSetWorkspace_v2", ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(self.WORKSPACE))
+
+    def can(self, a: Any, b: Any) -> bool:
+        """Whether this is a product of two matrices of floats, none of them empty."""
+        return (
+            isinstance(b, self.cupy.ndarray)
+            and a.ndim == b.ndim == 2
+            and a.shape[1] == b.shape[0]
+            and a.dtype == b.dtype
+            and a.dtype.char in "fd"
+            and bool(a.size and b.size)
+        )
+
+    def __call__(self, a: Any, b: Any) -> Any:
+        """Return ``a @ b``. cuBLAS counts in columns: what it reads and writes are the transposed matrices."""
+        (m, k), n = a.shape, b.shape[1]
+        real, compute, number = (0, 68, ctypes.c_float) if a.dtype.char == "f" else (1, 70, ctypes.c_double)
+        # As CuPy chooses: its number 2 is for pedantic arithmetic, 7 for TF32, which CUPY_TF32=1 asks for.
+        wish = importlib.import_module("cupy._core").get_compute_type(a.dtype)
+        compute = {2: compute + 1, 7: 77}.get(wish, compute)
+        (a, turn_a, row_a), (b, turn_b, row_b) = self._laid_out(a), self._laid_out(b)
+        out = self.cupy.empty((m, n), a.dtype)
+        one, zero = ctypes.byref(number(1.0)), ctypes.byref(number(0.0))
+        at_a, at_b, at_out = (ctypes.c_void_p(array.data.ptr) for array in (a, b, out))
+        matrices = (at_b, real, row_b, at_a, real, row_a, zero, at_out, real, n)
+        self._call("cublasGemmEx", turn_b, turn_a, n, m, k, one, *matrices, compute, -1)
+        return out
+
+    def _laid_out(self, a: Any) -> tuple[Any, int, int]:
+        """Return a matrix as it lies in memory, 1 if that is transposed, and the distance between its rows there."""
+        if a.flags.f_contiguous:
+            return a, 1, max(a.strides[1] // a.itemsize, a.shape[0])
+        a = a if a.flags.c_contiguous else a.copy()
+        return a, 0, a.strides[0] // a.itemsize
+
+    def _call(self, name: str, *arguments: Any) -> None:
+        if status := getattr(self.cublas, name)(self.handle, *arguments):
+            raise RuntimeError(f"{name}: status {status}")
+
+
+@functools.cache
+def namespace() -> Namespace:
+    """Return CuPy's namespace, with two functions in fewer kernels and without copies from the host."""
+    usual = importlib.import_module("array_api_compat.cupy")
+    xp = types.ModuleType(usual.__name__, usual.__doc__)
+    vars(xp).update(vars(usual), concat=concat, vecdot=vecdot)
+    return xp
+
+
+def fuse(function: Callable[..., Any], name: str) -> Callable[..., Any]:
+    """Fuse an elementwise function."""
+    fused: Callable[..., Any] = importlib.import_module("cupy").fuse(kernel_name=f"xpnet_{name}")(function)
+    return fused
+
+
+def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
+    """Multiply and add up. Array-api-compat copies both arrays for products of rows by columns, one by one."""
+    usual = importlib.import_module("array_api_compat.cupy")
+    real = x1.dtype.kind == x2.dtype.kind == "f" and x1.dtype == x2.dtype
+    return usual.sum(x1 * x2, axis=axis) if real else usual.vecdot(x1, x2, axis=axis)
+
+
+def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
+    """Join arrays by one kernel. CuPy takes one for each array, or, of more than eight, copies the addresses first."""
+    cupy = importlib.import_module("cupy")
+    arrays = [array.reshape(-1) for array in arrays] if axis is None else list(arrays)
+    first, axis = arrays[0], (axis or 0) % max(arrays[0].ndim, 1)
+    shapes = {(*array.shape[:axis], *array.shape[axis + 1 :], array.dtype) for array in arrays}
+    if first.ndim == 0 or len(shapes) > 1 or not 2 <= len(arrays) <= MOST_JOINED:
+        return importlib.import_module("array_api_compat.cupy").concat(arrays, axis=axis)
+    stops = np.cumsum([array.shape[axis] for array in arrays]).tolist()
+    joined = cupy.empty((*first.shape[:axis], stops[-1], *first.shape[axis + 1 :]), first.dtype)
+    if joined.size:
+        inner = math.prod(first.shape[axis + 1 :])
+        _joining(len(arrays))(*(each for pair in zip(arrays, stops, strict=True) for each in pair), inner, joined)
+    return joined
+
+
+MOST_JOINED = 24
+"""Arrays of four dimensions that a kernel can be told of: there are 4 kB for its arguments."""
+
+
+@functools.cache
+def _joining(count: int) -> Any:
+    """Return a kernel that joins so many arrays, given each one's stop along the axis and the values per position."""
+    inputs = ", ".join(f"raw T a{j}, int64 stop{j}" for j in range(count))
+    cases = []
+    for j in range(count):
+        start, length = (f"stop{j - 1}", f"(stop{j} - stop{j - 1})") if j else ("0", "stop0")
+        # A raw array is indexed in C order, whatever its strides.
+        value = f"y = a{j}[(outer * {length} + place - {start}) * inner + i % inner];"
+        cases.append(f"if (place < stop{j}) {value}" if j < count - 1 else value)
+    body = f"long long place = i / inner % stop{count - 1}, outer = i / inner / stop{count - 1};\n" + " else ".join(
+        cases
+    )
+    kernel = importlib.import_module("cupy").ElementwiseKernel
+    return kernel(f"{inputs}, int64 inner", "T y", body, f"xpnet_concat_{count}")

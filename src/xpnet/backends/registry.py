@@ -1,7 +1,7 @@
-"""Which backends there are, how one is named and opened, and whose array this is.
+"""The names of the backends: open one by its name, list all, find the one that an array belongs to.
 
-xpnet brings `BACKENDS` along. Another package adds one by an entry point of the group ``xpnet.backends``, whose name is
-the backend's and whose object is a subclass of `Backend`; it is imported when it is asked for.
+xpnet itself has those in `BACKENDS`. Another package adds one by an entry point of the group ``xpnet.backends``. The
+entry point's name is the backend's, and its object a subclass of `Backend`, imported when somebody asks for that name.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ VARIABLE = "XPNET_BACKEND"
 BACKENDS: dict[str, type[Backend]] = {
     cls.library: cls for cls in (NumpyBackend, CupyBackend, TorchBackend, JaxBackend, DpnpBackend, StrictBackend)
 }
-"""The backends that xpnet brings along. No other package can replace one of these."""
+"""xpnet's own backends. No other package can replace one of these."""
 
 
 def backend_names() -> list[str]:
@@ -87,7 +87,9 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
     try:
         return _open(_find(name), device)
     except BackendError as error:
-        raise BackendError(f"{argument}={spec!r}: {error}; 'xpnet backends' lists what can be used here") from None
+        raise BackendError(
+            f"{argument}={spec!r}: {error}; 'xpnet backends' lists what can be used here"
+        ) from error.__cause__
 
 
 def list_backends() -> list[BackendInfo]:
@@ -121,7 +123,7 @@ def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str |
     -------
     str, module or Backend, optional
         ``"cupy:3"`` for ``"cupy"`` and ``"torch:cuda:3"`` for ``"torch:cuda"``, if the number is 3, or 7 and there
-        are four GPUs. What names no kind of device that is numbered, or names one of them, stays.
+        are four GPUs. A spec that names one device, or a kind of device without numbers, stays as it is.
     """
     spec = backend if backend is not None else os.environ.get(VARIABLE) or None
     if not isinstance(spec, str):
@@ -184,7 +186,7 @@ def reopen_module(name: str) -> Backend:
 
 
 def _plugins() -> dict[str, EntryPoint]:
-    """Return what other packages add, by name. Nothing of it is imported."""
+    """Return the entry points of other packages by name, without importing them."""
     from importlib import metadata  # a third of the time to import all of this
 
     points = {point.name: point for point in reversed(tuple(metadata.entry_points(group=GROUP)))}
@@ -201,22 +203,21 @@ def _find(name: str) -> type[Backend]:
     source = f"the package {point.dist.name}" if point.dist else "a package"
     try:
         cls = point.load()
-    except Exception as error:  # a package of somebody else's may raise anything
+    except (Exception, SystemExit) as error:  # somebody else's package may raise anything
         raise BackendError(f"{source} adds it as {point.value}, which fails: {_told(error)}") from None
-    if not (isinstance(cls, type) and issubclass(cls, Backend) and cls.library):
+    if not (isinstance(cls, type) and issubclass(cls, Backend) and cls.library and isinstance(cls.library, str)):
         raise BackendError(f"{source} adds it as {point.value}, which is no subclass of Backend with a 'library'")
     return cls
 
 
 def _open(cls: type[Backend], device: str) -> Backend:
     """Open a backend, or raise `BackendError` with the cause alone."""
-    if reason := _import_problem(cls):
-        raise BackendError(reason)
-    if cls in BACKENDS.values():
-        return cls.open(device)
     try:
+        if reason := _import_problem(cls):
+            raise BackendError(reason)
         backend = cls.open(device)
-        check_library(backend)
+        if cls not in BACKENDS.values():
+            check_library(backend)
     except BackendError:
         raise
     except Exception as error:
@@ -241,7 +242,7 @@ def _info(name: str) -> BackendInfo:
         cls = _find(name)
         version = installed_version(cls.packages)
         _open(cls, "")
-        return BackendInfo(name, version, cls.devices(), None)
+        return BackendInfo(name, version, tuple(map(str, cls.devices())), None)
     except Exception as error:
         return BackendInfo(name, version, (), brief(error))
 
@@ -267,5 +268,5 @@ def _library_of(module: ModuleType) -> str:
     return root if root in BACKENDS or root in _plugins() else module.__name__
 
 
-def _told(error: Exception) -> str:
+def _told(error: BaseException) -> str:
     return f"{type(error).__name__}: {brief(error)}"

@@ -1,4 +1,4 @@
-"""What xpnet needs of an array library that it does not know, and how it finds out.
+"""The parts of the standard that xpnet needs, and a check that a library it does not know has them.
 
 A library may follow an older revision of the Array API standard, or only a part of it. Without these checks a missing
 function would show up as an `AttributeError` in the middle of an epoch.
@@ -52,20 +52,23 @@ def check_library(backend: Backend) -> None:
     if missing := [name for name in NEEDED if not hasattr(backend.xp, name)]:
         raise BackendError(f"it lacks {', '.join(missing)}; {_revision(backend)}")
     with backend.session("float32"):
-        host = backend.to_numpy(_compute(backend))
+        array, result = _compute(backend)
+        copied, host = backend.to_numpy(array), backend.to_numpy(result)
+    if copied.dtype != HOST.dtype:
+        raise BackendError(f"its asarray makes {copied.dtype} of {HOST.dtype}")
     if not np.array_equal(host, np.maximum(HOST, 0.0)):
         raise BackendError(f"it computes maximum(x, 0.0) as {host.tolist()} for {HOST.tolist()}")
 
 
-def _compute(backend: Backend) -> Array:
-    """Do a little of each kind of thing that libraries lack, and say which one fails."""
+def _compute(backend: Backend) -> tuple[Array, Array]:
+    """Return an array and a result, from calls that some libraries lack; name the one that fails."""
     attempt = "asarray(x, device=...)"
     try:
         array = backend.asarray(HOST)
         attempt = "arange(3, device=...)"
         backend.xp.arange(3, device=backend.device)
         attempt = "maximum(x, 0.0)"
-        return backend.xp.maximum(array, 0.0)
+        return array, backend.xp.maximum(array, 0.0)
     except Exception as error:  # each library has its own
         raise BackendError(f"it cannot do {attempt}: {brief(error).rstrip(':')}; {_revision(backend)}") from None
 

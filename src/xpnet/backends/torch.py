@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import importlib
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, ClassVar
 
 import array_api_compat
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import Array, Backend, BackendError, Buffer, brief
+from . import graphs
+from .base import Array, Backend, BackendError, Buffer, Step, brief
 
 
 class TorchBackend(Backend):
-    """PyTorch, on the CPU, a CUDA GPU, or whatever device it knows."""
+    """PyTorch, on the CPU, a GPU, or any other device it knows."""
 
     library: ClassVar[str] = "torch"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
@@ -29,7 +32,7 @@ class TorchBackend(Backend):
             raise BackendError("torch finds no Apple GPU that it can use by MPS")
         try:
             chosen = torch.device(device or "cpu")
-            # The driver's complaint, if there is one, comes with the first array; some devices only pretend.
+            # The driver complains, if it does, at the first array; some devices only pretend to hold one.
             array = torch.zeros(1, device=chosen)
             array.cpu()
         except Exception as error:  # each device has its own
@@ -67,6 +70,20 @@ class TorchBackend(Backend):
         context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
         return context
 
+    def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
+        """On a CUDA GPU, replay the function's loops as CUDA graphs: see `xpnet.backends.graphs`."""
+        if self.device.type != "cuda" or not graphs.wanted():
+            return function
+        return graphs.Compiled(function, functools.partial(TorchRecorder, self.device), self.xp)
+
+    def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
+        """Run the steps one by one, or as the graph that is being recorded."""
+        return graphs.scan(step, carry, xs, self.xp) if self.launch_bound else super().scan(step, carry, xs)
+
+    def stepwise(self) -> Backend:
+        """Record nothing: a graph cannot talk to other processes."""
+        return StepwiseTorchBackend(self.spec, self.xp, self.device)
+
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
         """Go through page-locked memory, which the GPU copies from and to at full speed."""
         if on_device or self.device.type != "cuda":
@@ -88,3 +105,43 @@ class TorchBackend(Backend):
             getattr(torch, self.device.type).synchronize(self.device)
         elif self.device.type == "mps":
             torch.mps.synchronize()
+
+
+class StepwiseTorchBackend(TorchBackend):
+    """PyTorch, kernel by kernel."""
+
+    compile = Backend.compile
+
+
+class TorchRecorder:
+    """Records what PyTorch launches on a CUDA GPU: see `xpnet.backends.graphs.Recorder`."""
+
+    def __init__(self, device: Any) -> None:
+        self.cuda, self.device = importlib.import_module("torch").cuda, device
+        self.stream, self.pool = self.cuda.Stream(device), self.cuda.graph_pool_handle()
+
+    @contextlib.contextmanager
+    def memory(self) -> Iterator[None]:
+        """Use a stream of the recording's own; while a graph is recorded, PyTorch takes memory from its pool."""
+        before = self.cuda.current_stream(self.device)
+        self.stream.wait_stream(before)
+        with self.cuda.stream(self.stream):
+            yield
+        before.wait_stream(self.stream)
+
+    def begin(self) -> None:
+        """Capture the stream. What other threads allocate meanwhile does not matter."""
+        self.graph = self.cuda.CUDAGraph()
+        self.graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
+
+    def end(self) -> Callable[[], Any]:
+        """Return the graph's replay."""
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")  # as after a loop that is all there is
+            self.graph.capture_end()
+        replay: Callable[[], Any] = self.graph.replay
+        return replay
+
+    def address(self, array: Array) -> int:
+        """Return the pointer."""
+        return int(array.data_ptr())

@@ -18,7 +18,7 @@ ROOM = "exercises/"
 
 
 class Result(NamedTuple):
-    """What the check of an exercise said.
+    """The verdict of an exercise's check.
 
     Attributes
     ----------

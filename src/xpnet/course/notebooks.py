@@ -142,21 +142,22 @@ def _directive(match: re.Match[str], pages: Path) -> str:
 def _colon_fences(text: str) -> str:
     """Turn admonitions into quotations, or into something to unfold if they are folded on the page."""
     lines: list[str] = []
-    title, folded = "", False
+    opened: list[str] = []
     for line in text.splitlines():
         if match := re.match(r":{3,}\{(\w+)\} ?(.*)$", line):
-            title, folded = match[2] or match[1].capitalize(), False
-            lines.append(f"> **{title}**\n>")
+            opened.append("plain" if match[1] == "container" else "quoted")
+            if opened[-1] == "quoted":
+                lines.append(f"> **{match[2] or match[1].capitalize()}**\n>")
         elif re.match(r":{3,}$", line):
-            lines.append("</details>" if folded else "")
-            title, folded = "", False
-        elif title and re.match(r":(class|name|open): ", line):
+            lines.append("</details>" if opened and opened.pop() == "folded" else "")
+        elif opened and re.match(r":(class|name|open): ", line):
             continue
-        elif title and re.match(r":collapsible: ", line):
-            folded = True
+        elif opened and re.match(r":collapsible: ", line):
+            opened[-1] = "folded"
+            title = lines[-1].removeprefix("> **").removesuffix("**\n>")
             lines[-1] = f"<details><summary>{title}</summary>"
         else:
-            lines.append(f"> {line}".rstrip() if title and not folded else line)
+            lines.append(f"> {line}".rstrip() if "quoted" in opened else line)
     return "\n".join(lines)
 
 

@@ -1,4 +1,4 @@
-"""What a dataset may hold: checked once, at the door, with errors that name the argument."""
+"""The rules for the arrays of a dataset: checked once, at the door, with errors that name the argument."""
 
 from __future__ import annotations
 

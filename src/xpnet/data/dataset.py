@@ -199,7 +199,7 @@ class Dataset:
         Raises
         ------
         TypeError, ValueError
-            If it is no integer, or there are not as many.
+            If it is not an integer, or larger than the number of samples.
         """
         if train_samples is None:
             return self

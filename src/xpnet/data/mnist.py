@@ -76,7 +76,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """See that the four files of MNIST are there and good, and download those that are not.
+    """Check that the four files of MNIST are there and good, and download those that are not.
 
     They may also be unpacked, compressed anew, named as Kaggle names them, or in torchvision's ``MNIST/raw/``: the
     SHA-256 of the contents counts. A damaged file is replaced, once the new one is there, and kept under a name that

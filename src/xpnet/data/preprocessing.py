@@ -36,7 +36,7 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     Raises
     ------
     TypeError, ValueError
-        If ``pixel_max`` is no positive number, or the dtype is not float32 or float64.
+        If ``pixel_max`` is not a positive number, or the dtype is not float32 or float64.
 
     Examples
     --------
@@ -69,7 +69,7 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     Raises
     ------
     TypeError, ValueError
-        If the labels are not integers of shape (n,), ``classes`` is no positive integer, or the dtype is not float32
+        If the labels are not integers of shape (n,), ``classes`` is not a positive integer, or the dtype is not float32
         or float64. Labels outside the classes do not raise, since to see them would wait for the device: `Dataset`
         has checked them on the host.
 

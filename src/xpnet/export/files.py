@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import Any
 
+from xpnet.export import page
 from xpnet.export.onnx import to_onnx
 from xpnet.export.plain import ExportError
+from xpnet.files import write_atomically
 from xpnet.parts import require_path
-from xpnet.runs.run import load, load_config, load_history
+from xpnet.runs.run import MODEL, load, load_config, load_history
 
 
 def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
@@ -20,7 +22,8 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
     directory : path-like
         The run's folder.
     path : path-like
-        The file to write: ``.onnx`` for an ONNX model. An older file of its name is replaced.
+        The file to write: ``.onnx`` for an ONNX model, ``.html`` for a page to draw digits on. An older
+        file of its name is replaced.
 
     Returns
     -------
@@ -43,7 +46,7 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
     ...     export("runs/mlp", "model.txt")
     ... except ExportError as error:
     ...     print(error)
-    path='model.txt': must end in .onnx
+    path='model.txt': must end in .onnx or .html
     >>> export("runs/mlp", "model.onnx")  # doctest: +SKIP
     """
     target = require_path("path", path)
@@ -70,9 +73,20 @@ def facts(directory: Path) -> dict[str, Any]:
     }
 
 
+def _write_page(directory: Path, path: Path) -> None:
+    network = load(directory, backend="numpy")
+    page.check(network)
+    known = facts(directory)
+    about = (
+        f"The network of the recipe {known['recipe']}, {network.size:,} parameters, is right on "
+        f"{known['test_accuracy']:.1%} of the test images of {known['dataset']}."
+    )
+    write_atomically(path, page.page((directory / MODEL).read_bytes(), about).encode())
+
+
 def _write_onnx(directory: Path, path: Path) -> None:
     to_onnx(load(directory, backend="numpy"), path, metadata=facts(directory))
 
 
-WRITERS = {".onnx": _write_onnx}
+WRITERS = {".onnx": _write_onnx, ".html": _write_page}
 """The function that writes a run to a file, by the file's ending."""

@@ -19,7 +19,7 @@ ACTIVATIONS: dict[type[Layer], str] = {ReLU: "ReLU", Tanh: "Tanh", Sigmoid: "Sig
 """The modules of the activations that have no settings."""
 
 NAMES = {"gamma": "weight", "beta": "bias", "running_variance": "running_var"}
-"""What torch calls the arrays of batch normalization, where it has other names."""
+"""The names that torch gives to the arrays of batch normalization, where they differ."""
 
 
 def to_torch(network: Network) -> Any:

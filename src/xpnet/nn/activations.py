@@ -12,6 +12,7 @@ from typing import Annotated, Any
 
 from array_api_compat import array_namespace
 
+from xpnet.backends import elementwise
 from xpnet.nn.layers import Context, Layer
 from xpnet.parts import in_range
 from xpnet.typing import Array, Arrays, Namespace
@@ -41,6 +42,7 @@ def relu(x: Array, *, xp: Namespace = None) -> Array:
     return xp.maximum(x, 0.0)
 
 
+@elementwise
 def relu_backward(y: Array, dy: Array, *, xp: Namespace = None) -> Array:
     """Pass a gradient back through `relu`: ``dx = dy`` where the unit was active, 0 elsewhere.
 
@@ -88,6 +90,7 @@ def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
     return xp.maximum(x, slope * x)
 
 
+@elementwise
 def leaky_relu_backward(y: Array, dy: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
     """Pass a gradient back through `leaky_relu`: ``dx = dy`` above zero, ``slope * dy`` below.
 
@@ -162,6 +165,7 @@ _GELU_SCALE = math.sqrt(2.0 / math.pi)
 _GELU_CUBIC = 0.044715
 
 
+@elementwise
 def gelu(x: Array, *, xp: Namespace = None) -> Array:
     """Weight by a Gaussian's distribution function: ``y = x P(X <= x)``, in the paper's tanh form.
 
@@ -182,6 +186,7 @@ def gelu(x: Array, *, xp: Namespace = None) -> Array:
     return 0.5 * x * (1.0 + xp.tanh(_GELU_SCALE * (x + _GELU_CUBIC * (x * x * x))))
 
 
+@elementwise
 def gelu_backward(x: Array, dy: Array, *, xp: Namespace = None) -> Array:
     """Pass a gradient back through `gelu`.
 
@@ -315,7 +320,7 @@ class GELU(Layer):
     >>> from xpnet import Context, GELU
     >>> x = np.asarray([[-3.0, 0.0, 3.0]])
     >>> y, cache = GELU().forward({}, x, Context(np))
-    >>> y.round(3).tolist(), cache is x  # It keeps its input for the way back.
+    >>> y.round(3).tolist(), cache is x  # It keeps its input for the backward pass.
     ([[-0.004, 0.0, 2.996]], True)
     """
 

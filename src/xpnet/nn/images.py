@@ -1,4 +1,4 @@
-"""What the layers that look at images share: sizes, borders and gaps.
+"""Sizes, borders and gaps: the helpers that the layers for images share.
 
 Inside the network a batch of images is an array of shape ``(height, channels, width, n)``; why, `xpnet.nn.convolution`
 tells. A `Pair` is two integers, down and across.

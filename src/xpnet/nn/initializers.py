@@ -14,7 +14,7 @@ from xpnet.typing import Shape
 
 
 class Random(Protocol):
-    """What layers draw from: a `numpy.random.Generator`, or the legacy `numpy.random.RandomState`."""
+    """The source of random numbers for layers: a `numpy.random.Generator`, or the legacy `numpy.random.RandomState`."""
 
     def random(self, size: Any = ..., /) -> Any:
         """Draw floats from [0, 1)."""

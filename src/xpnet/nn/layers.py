@@ -25,6 +25,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from xpnet.backends import elementwise
 from xpnet.nn.initializers import Constant, HeUniform, Initializer, Random
 from xpnet.parts import Fraction, Part, Size
 from xpnet.random import sixteen_bits
@@ -46,7 +47,7 @@ class ShapeError(ValueError):
 
 
 class Context(NamedTuple):
-    """What a layer may ask about the pass that it takes part in.
+    """Everything that a layer may ask about the pass that it takes part in.
 
     Attributes
     ----------
@@ -320,6 +321,7 @@ KEEP_LEVELS = 2**16
 """Random 16-bit integers decide what dropout keeps, so a rate is rounded to a multiple of 1 / 65,536."""
 
 
+@elementwise
 def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Array:
     """Set some units to zero and scale the others by ``1 / (1 - rate)``, so that the expected value stays.
 

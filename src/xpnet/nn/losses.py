@@ -15,6 +15,7 @@ import numpy as np
 from array_api_compat import array_namespace
 from numpy.typing import NDArray
 
+from xpnet.backends import elementwise
 from xpnet.parts import Fraction, Part
 from xpnet.typing import Array, Namespace
 
@@ -87,10 +88,15 @@ def softmax(logits: Array, *, xp: Namespace = None) -> Array:
 
 def softmax_parts(logits: Array, xp: Namespace) -> tuple[Array, Array, Array]:
     """Return the probabilities, the shifted logits, and the sum of exponentials of each row, (n, 1)."""
-    shifted = logits - xp.max(logits, axis=1, keepdims=True)
-    p = xp.exp(shifted)
+    shifted, p = _shifted_exp(logits, xp.max(logits, axis=1, keepdims=True), xp=xp)
     total = xp.sum(p, axis=1, keepdims=True)
     return p / total, shifted, total
+
+
+@elementwise
+def _shifted_exp(logits: Array, largest: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    shifted = logits - largest
+    return shifted, xp.exp(shifted)
 
 
 def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -178,7 +184,7 @@ class Loss(Part):
         Raises
         ------
         ValueError
-            If a label is no class.
+            If a label is not one of the classes.
         """
         # A negative index would count from the end.
         if np.any((labels < 0) | (labels >= classes)):

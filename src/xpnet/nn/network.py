@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.backends import elementwise
 from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
 from xpnet.parts import require_positive
 from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
@@ -24,6 +25,10 @@ from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
 
 class NoWeightsError(AttributeError, ValueError):
     """A network that only describes was asked to predict."""
+
+
+NEED_WEIGHTS = ("logits", "predict", "predict_proba", "named_arrays", "to_onnx", "to_torch", "to_keras")
+"""The methods of a trained network that users ask a description for by mistake."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -80,7 +85,7 @@ class Network:
 
     def __getattr__(self, name: str) -> Any:
         """Tell somebody who asks a description to predict where the weights are."""
-        if name in ("logits", "predict", "predict_proba", "named_arrays"):
+        if name in NEED_WEIGHTS:
             raise NoWeightsError(
                 "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
             )
@@ -112,12 +117,12 @@ class Network:
 
     @functools.cached_property
     def parameters(self) -> tuple[dict[str, Variable], ...]:
-        """What each layer declares to learn."""
+        """The arrays that each layer declares to learn."""
         return tuple(layer.parameters(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @functools.cached_property
     def statistics(self) -> tuple[dict[str, Variable], ...]:
-        """What each layer declares to update without a gradient."""
+        """The arrays that each layer declares to update without a gradient."""
         return tuple(layer.statistics(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @functools.cached_property
@@ -217,9 +222,7 @@ class Network:
         x = self.arrange(images, xp)
         if xp.isdtype(x.dtype, "real floating"):
             return xp.astype(x, dtype, copy=False)
-        x = xp.astype(x, dtype)
-        x *= 1.0 / self.pixel_max
-        return x
+        return _scaled(x, 1.0 / self.pixel_max, dtype=dtype, xp=xp)
 
     def forward(
         self,
@@ -323,3 +326,10 @@ def _sample_shape(shape: Any) -> Shape:
     if not 1 <= len(sizes) <= 3 or any(size < 1 for size in sizes):
         raise ShapeError(f"input_shape={shape!r}: must be (features,), (height, width) or (height, width, channels)")
     return (*sizes, 1) if len(sizes) == 2 else sizes
+
+
+@elementwise
+def _scaled(pixels: Array, factor: float, *, dtype: Any, xp: Namespace) -> Array:
+    x = xp.astype(pixels, dtype)
+    x *= factor
+    return x

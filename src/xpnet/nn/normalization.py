@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from array_api_compat import array_namespace
 
+from xpnet.backends import elementwise
 from xpnet.nn.initializers import Constant
 from xpnet.nn.layers import Context, Layer, Variable
 from xpnet.parts import Positive, Share
@@ -62,7 +63,7 @@ def batch_norm(
     """
     xp = xp or array_namespace(x)
     channels = by_channel(x, xp)
-    total = xp.sum(xp.sum(channels, axis=2), axis=0)
+    total = _sum_rows(xp.sum(channels, axis=2), xp)
     count: Any = float(channels.shape[0] * channels.shape[2])
     if all_reduce is not None:
         sums = all_reduce(xp.concat([total, xp.full_like(total[:1], count)]))
@@ -70,14 +71,26 @@ def batch_norm(
     mean = total / count
     centred = channels - mean[None, :, None]
     # The squares of what is centred, in a second pass: E[x^2] - E[x]^2 would lose all digits to a large mean.
-    squares = xp.sum(xp.vecdot(centred, centred), axis=0)
+    squares = _sum_rows(xp.vecdot(centred, centred), xp)
     if all_reduce is not None:
         squares = all_reduce(squares)
+    variance, scale, factor = _scales(squares, count, gamma, epsilon, xp=xp)
+    y = _scaled(centred, factor[None, :, None], beta[None, :, None], xp=xp)
+    return like(y, x, xp), (centred, scale, gamma, count), Statistics(mean, variance, count)
+
+
+@elementwise
+def _scales(squares: Array, count: Any, gamma: Array, epsilon: float, *, xp: Namespace) -> tuple[Array, Array, Array]:
     variance = squares / count
     scale = 1.0 / xp.sqrt(variance + epsilon)
-    y = centred * (gamma * scale)[None, :, None]
-    y += beta[None, :, None]
-    return like(y, x, xp), (centred, scale, gamma, count), Statistics(mean, variance, count)
+    return variance, scale, gamma * scale
+
+
+@elementwise
+def _scaled(centred: Array, factor: Array, beta: Array, *, xp: Namespace) -> Array:
+    y = centred * factor
+    y += beta
+    return y
 
 
 def batch_norm_backward(
@@ -118,17 +131,36 @@ def batch_norm_backward(
     xp = xp or array_namespace(dy)
     centred, scale, gamma, count = cache
     channels = by_channel(dy, xp)
-    dbeta = xp.sum(xp.sum(channels, axis=2), axis=0)
-    dgamma = scale * xp.sum(xp.vecdot(channels, centred), axis=0)
-    sums = xp.stack([dgamma, dbeta])
+    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
+    dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
+    sums = (dgamma, dbeta)
     if all_reduce is not None:
-        sums = xp.reshape(all_reduce(xp.reshape(sums, (-1,))), sums.shape)
-    means = sums / count
-    correction = centred * (scale * means[0, ...])[None, :, None]
-    correction += means[1, ...][None, :, None]
-    dx = channels - correction
-    dx *= (gamma * scale)[None, :, None]
+        total = xp.reshape(all_reduce(xp.concat(sums)), (2, -1))
+        sums = (total[0, ...], total[1, ...])
+    slope, shift, factor = (each[None, :, None] for each in _corrections(*sums, count, scale, gamma, xp=xp))
+    dx = _corrected(channels, centred, slope, shift, factor, xp=xp)
     return like(dx, dy, xp), dgamma, dbeta
+
+
+@elementwise
+def _corrections(
+    dgamma: Array, dbeta: Array, count: Any, scale: Array, gamma: Array, *, xp: Namespace
+) -> tuple[Array, Array, Array]:
+    return scale * (dgamma / count), dbeta / count, gamma * scale
+
+
+@elementwise
+def _corrected(dy: Array, centred: Array, slope: Array, shift: Array, factor: Array, *, xp: Namespace) -> Array:
+    correction = centred * slope
+    correction += shift
+    dx = dy - correction
+    dx *= factor
+    return dx
+
+
+def _sum_rows(sums: Array, xp: Namespace) -> Array:
+    """Add up the sums of rows, (rows, channels). Dense layers have one row, which is the sum already."""
+    return sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0)
 
 
 def normalize(
@@ -164,8 +196,8 @@ def normalize_backward(cache: tuple[Any, ...], dy: Array, *, xp: Namespace = Non
     xp = xp or array_namespace(dy)
     centred, scale, gamma = cache
     channels = by_channel(dy, xp)
-    dbeta = xp.sum(xp.sum(channels, axis=2), axis=0)
-    dgamma = scale * xp.sum(xp.vecdot(channels, centred), axis=0)
+    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
+    dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
     return like(channels * (gamma * scale)[None, :, None], dy, xp), dgamma, dbeta
 
 
@@ -240,12 +272,13 @@ class BatchNorm(Layer):
     def next_state(self, state: Arrays, cache: Any, ctx: Context) -> Arrays:
         """Move the running statistics towards those of the batch; the variance without its bias."""
         _, statistics = cache
-        unbiased = statistics.variance * (statistics.count / (statistics.count - 1.0))
-        return {
-            "running_mean": _towards(state["running_mean"], statistics.mean, self.momentum),
-            "running_variance": _towards(state["running_variance"], unbiased, self.momentum),
-        }
+        mean, variance, count = statistics
+        return _moved(state, mean, variance, count / (count - 1.0), self.momentum, xp=ctx.xp)
 
 
-def _towards(old: Array, new: Array, share: float) -> Array:
-    return (1.0 - share) * old + share * new
+@elementwise
+def _moved(state: Arrays, mean: Array, variance: Array, unbiased: Any, share: float, *, xp: Namespace) -> Arrays:
+    return {
+        "running_mean": (1.0 - share) * state["running_mean"] + share * mean,
+        "running_variance": (1.0 - share) * state["running_variance"] + share * (variance * unbiased),
+    }

@@ -12,6 +12,7 @@ from typing import Any
 
 from array_api_compat import array_namespace
 
+from xpnet.backends import elementwise
 from xpnet.nn.images import Padding, Pair, PairOfSizes, as_pair, image_output_size, pad, pad_or_crop, spread, unpad
 from xpnet.nn.layers import Context, Layer
 from xpnet.typing import Array, Arrays, Namespace, Shape
@@ -91,12 +92,17 @@ def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -
     """Return the gradient of each of the pieces that `_max` took the largest of."""
     gradients = []
     for piece in pieces[:-1]:
-        taken = xp.astype(piece >= y, dy.dtype)
-        taken *= dy
-        # What one takes, those after it do not get: ties count once.
-        dy = dy - taken
+        taken, dy = _share(piece, y, dy, xp=xp)
         gradients.append(taken)
     return [*gradients, dy]
+
+
+@elementwise
+def _share(piece: Array, y: Array, dy: Array, *, xp: Namespace) -> tuple[Array, Array]:
+    """Return the gradient of a piece, where it is the largest, and what is left for the next: ties count once."""
+    taken = xp.astype(piece >= y, dy.dtype)
+    taken *= dy
+    return taken, dy - taken
 
 
 def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:

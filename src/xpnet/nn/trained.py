@@ -4,17 +4,22 @@ from __future__ import annotations
 
 import functools
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.backends import Backend, backend_of
+from xpnet.backends import Backend, backend_of, check_dtype, get_backend
 from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
-from xpnet.typing import Array, Arrays, HostArrays
+from xpnet.typing import Array, Arrays, HostArrays, Shape
+
+if TYPE_CHECKING:
+    from xpnet.data.facts import Facts
 
 EVALUATION_BATCH = 500
 """Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
@@ -60,6 +65,8 @@ class TrainedNetwork(Network):
     state: list[Arrays]
     backend: Backend
     dtype: str
+    facts: Facts | None = None
+    """What the images were like that it was trained on, where that is known: other images are compared."""
 
     def __init__(
         self,
@@ -77,15 +84,53 @@ class TrainedNetwork(Network):
         for name, value in {**moved, "backend": backend, "dtype": dtype}.items():
             object.__setattr__(self, name, value)
 
+    @classmethod
+    def on_device(
+        cls, network: Network, params: list[Arrays], state: list[Arrays], backend: Backend, dtype: str
+    ) -> TrainedNetwork:
+        """Give a network arrays that are on the backend already, as they are."""
+        trained = cls.__new__(cls)
+        Network.__init__(trained, network.layers, network.input_shape, network.pixel_max)
+        for name, value in {"params": params, "state": state, "backend": backend, "dtype": dtype}.items():
+            object.__setattr__(trained, name, value)
+        return trained
+
+    def to(self, backend: str | ModuleType | Backend, dtype: str | None = None) -> TrainedNetwork:
+        """Return this network on another backend.
+
+        Parameters
+        ----------
+        backend : str, module or Backend
+            See `xpnet.get_backend`.
+        dtype : {"float32", "float64"}, optional
+            By default the dtype that it has.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+        >>> run.network.to("numpy", dtype="float64").logits(run.data.test_images[:3]).dtype.name
+        'float64'
+        """
+        chosen = self.dtype if dtype is None else check_dtype(dtype)
+        return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen).remember(self.facts)
+
     def __getstate__(self) -> dict[str, Any]:
         """Go through host arrays, so that a copy or a pickle holds nothing of the library's."""
         params, state = self.host_arrays()
         network = Network(self.layers, self.input_shape, self.pixel_max)
-        return {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
+        arrays = {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
+        return {"arrays": arrays, "facts": self.facts}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         """Undo `__getstate__`."""
-        self.__init__(**saved)  # type: ignore[misc]
+        self.__init__(**saved["arrays"])  # type: ignore[misc]
+        self.remember(saved["facts"])
+
+    def remember(self, facts: Facts | None) -> TrainedNetwork:
+        """Keep what the images were like that it was trained on, and return it."""
+        object.__setattr__(self, "facts", facts)
+        return self
 
     # Its arrays ---------------------------------------------------------------------------------------------------
 
@@ -121,7 +166,8 @@ class TrainedNetwork(Network):
             Of any library, on any of its devices, in any memory layout and byte order, read-only or not; moved to
             the network's backend. Integers of any size are pixels, from 0 to ``pixel_max``, by which they are
             divided. Floating-point images of any precision that NumPy has must be scaled already; they are rounded
-            to the network's dtype. There may be none, ``n = 0``.
+            to the network's dtype. There may be none, ``n = 0``. A path or a list of paths names photographs of digits,
+            which `xpnet.data.prepare_digit` prepares.
 
         Returns
         -------
@@ -139,8 +185,7 @@ class TrainedNetwork(Network):
             If the network has no weights; or the images hold integers that are no pixels, NaN, infinity, or numbers
             too large for the network's dtype.
         """
-        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
-        host = check_images(self, host, self.dtype)
+        host = self._images(images)
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
         with self.backend.session(self.dtype):
             for start in range(0, host.shape[0], EVALUATION_BATCH):
@@ -148,9 +193,23 @@ class TrainedNetwork(Network):
                 outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch)))
         return np.concatenate(outputs)
 
+    def _images(self, images: Any) -> NDArray[Any]:
+        """Return images on the host, after a look at whether they are like those that were trained on."""
+        from xpnet.data.facts import check_alike, check_layout
+        from xpnet.data.photos import images_of, is_path
+
+        if is_path(images):
+            images = images_of(images, self.input_shape, self.pixel_max)
+        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        host = check_images(self, host, self.dtype)
+        if self.facts is not None:
+            check_layout("images", host.shape[1:], self.facts.sample_shape)
+            check_alike("images", self.facts, host, self.pixel_max)
+        return host
+
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
-        """What `logits` does on the device, compiled where the library can."""
+        """Return the function that computes `logits` on the device, compiled where the library can."""
         xp, dtype = self.backend.xp, getattr(self.backend.xp, self.dtype)
         ctx = context(self.backend)
 
@@ -209,11 +268,11 @@ class TrainedNetwork(Network):
         >>> [output.shape for output in run.network.layer_outputs(run.data.test_images[:3])]
         [(3, 100), (3, 100), (3, 100), (3, 10)]
         """
-        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        host = self._images(images)
         outputs = []
         with self.backend.session(self.dtype):
             ctx, xp = context(self.backend), self.backend.xp
-            x = self.backend.asarray(check_images(self, host, self.dtype))
+            x = self.backend.asarray(host)
             x = self.prepare(x, getattr(xp, self.dtype), xp)
             for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
                 x, _ = layer.forward(params, x, ctx._replace(state=state))
@@ -221,6 +280,26 @@ class TrainedNetwork(Network):
                 # Inside the network images are (height, channels, width, n).
                 outputs.append(np.transpose(output, (3, 0, 2, 1)) if output.ndim == 4 else output)
         return outputs
+
+    # For other programs -------------------------------------------------------------------------------------------
+
+    def to_onnx(self, path: str | os.PathLike[str], *, sample_shape: Shape | None = None) -> None:
+        """Write an ONNX model; see `xpnet.export.to_onnx`."""
+        from xpnet.export import to_onnx
+
+        to_onnx(self, path, sample_shape=sample_shape)
+
+    def to_torch(self) -> Any:
+        """Return a ``torch.nn.Sequential``; see `xpnet.export.to_torch`."""
+        from xpnet.export import to_torch
+
+        return to_torch(self)
+
+    def to_keras(self) -> Any:
+        """Return a ``keras.Model``; see `xpnet.export.to_keras`."""
+        from xpnet.export import to_keras
+
+        return to_keras(self)
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:

@@ -1,4 +1,4 @@
-"""What a network gets right and wrong: the confusion matrix, and the images that it mistook."""
+"""Right and wrong answers of a network: the confusion matrix, and the images that it misclassified."""
 
 from __future__ import annotations
 

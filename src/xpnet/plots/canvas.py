@@ -1,4 +1,4 @@
-"""What all pictures share: colours, sizes, empty figures and sheets, and the way into a file."""
+"""The parts that all pictures share: colours, sizes, empty figures and sheets, and the way into a file."""
 
 from __future__ import annotations
 
@@ -187,6 +187,11 @@ def render(figure: Figure, kind: str) -> bytes:
     described_too = f"</title>\n <desc>{html.escape(words, quote=False)}</desc>"
     text = buffer.getvalue().decode().replace("</title>", described_too, 1)
     return text.replace("<svg ", '<svg role="img" ', 1).encode()
+
+
+def image_tag(png: str, words: str, width: int) -> str:
+    """Return the HTML of a PNG in base 64, with its description."""
+    return f'<img src="data:image/png;base64,{png}" alt="{html.escape(words)}" width="{width}" style="max-width:100%">'
 
 
 def alt_text(figure: Figure) -> str:

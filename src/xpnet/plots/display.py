@@ -1,4 +1,4 @@
-"""What objects show of themselves in a notebook: HTML from tables and pictures.
+"""Objects show themselves in a notebook: HTML from tables and pictures.
 
 The classes delegate to a function here from their ``_repr_html_``. Nothing is styled but widths and alignment, so that
 it fits a light and a dark notebook.
@@ -44,8 +44,7 @@ COLUMNS = {
 def picture(figure: Figure) -> str:
     """Return a figure as an image with its description."""
     png = base64.b64encode(canvas.render(figure, "png")).decode()
-    width, words = round(100 * figure.get_figwidth()), html.escape(canvas.alt_text(figure))
-    return f'<img src="data:image/png;base64,{png}" alt="{words}" width="{width}" style="max-width:100%">'
+    return canvas.image_tag(png, canvas.alt_text(figure), round(100 * figure.get_figwidth()))
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None, caption: str = "") -> str:
@@ -114,7 +113,7 @@ def run_html(run: Run) -> str:
 
 def network_html(network: Network) -> str:
     """Show the diagram and the summary; of layers that cannot be drawn, the summary alone."""
-    summary = f"<pre>{html.escape(network.summary())}</pre>"
+    summary = f'<pre style="font-family:monospace">{html.escape(network.summary())}</pre>'
     try:
         return picture(plots.network_diagram(network)) + summary
     except ValueError:
@@ -142,3 +141,50 @@ def evaluation_html(evaluation: Evaluation) -> str:
     figure = plots.confusion_matrix(evaluation.confusion, title="Confusion matrix")
     rows = [line.split() for line in evaluation.table().splitlines()]
     return picture(figure) + table(rows[0], rows[1:])
+
+
+# A run that goes on ---------------------------------------------------------------------------------------------------
+
+LAST = 8
+"""Epochs of a running run that are shown."""
+
+
+def progress_html(header: str, history: History, done: float, epochs: int, elapsed: float, left: float | None) -> str:
+    """Show how far a run is: what it is, a bar, its curves so far, and the last epochs."""
+    times = f"{clock(elapsed)} so far" + ("" if left is None or done >= epochs else f", {clock(left)} left")
+    bar = f'<progress value="{done:.3f}" max="{epochs}" style="width:16em"></progress>'
+    now = f"{len(history)} of {epochs} epochs, {times}"
+    shown = [f"<p>{html.escape(header).replace(chr(10), '<br>')}</p>", f"<p>{bar} {now}</p>"]
+    if len(history):
+        names, last = measured_columns(history), list(history)[-LAST:]
+        rows = [[number(name, getattr(record, name)) for name in names] for record in last]
+        shown += [accuracy_svg(history), table([COLUMNS[name] for name in names], rows)]
+    return "".join(shown)
+
+
+def clock(seconds: float) -> str:
+    """Write a duration."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
+
+
+def accuracy_svg(history: History, width: int = 420, height: int = 110) -> str:
+    """Draw the accuracies so far with a few lines of SVG: drawn again every moment, it must cost nothing."""
+    sets = [(name, colour, history.column(f"{key}_accuracy")) for key, (name, colour, _) in canvas.now().sets.items()]
+    curves = [(name, colour, [(e, v) for e, v in enumerate(values) if v is not None]) for name, colour, values in sets]
+    heights = [v for _, _, curve in curves for _, v in curve]
+    low, high = min(heights), max(max(heights), min(heights) + 0.01)
+    across, up = (width - 120) / max(1, len(history) - 1), (height - 8) / (high - low)
+    drawn, said = [], []
+    for i, (name, colour, curve) in enumerate(curves):
+        if curve:
+            points = " ".join(f"{4 + e * across:.1f},{4 + (high - v) * up:.1f}" for e, v in curve)
+            drawn.append(f'<polyline points="{points}" fill="none" stroke="{colour}" stroke-width="2"/>')
+            drawn.append(f'<text x="{width - 108}" y="{16 + 18 * i}" fill="{colour}">{name} {curve[-1][1]:.4f}</text>')
+            said.append(f"{name} {curve[-1][1]:.4f}")
+    words = html.escape(f"Accuracy so far, from {low:.4f} to {high:.4f}; now {', '.join(said)}.")
+    size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
+    style = 'role="img" style="max-width:100%" font-family="sans-serif" font-size="12"'
+    inside = f"<title>{words}</title>{''.join(drawn)}"
+    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{inside}</svg>'

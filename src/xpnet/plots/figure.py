@@ -18,8 +18,9 @@ class XPFigure(Figure):
         return canvas.alt_text(self) or super().__repr__()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the figure for Jupyter, with its description in words as the image's ``alt``."""
+        """Draw the figure for Jupyter: as HTML, whose ``alt`` every frontend keeps, and as a plain image besides."""
         png = base64.b64encode(canvas.render(self, "png")).decode()
         width, height = (round(100 * inches) for inches in self.get_size_inches())
         shown = {"alt": canvas.alt_text(self), "width": width, "height": height}
-        return {"image/png": png, "text/plain": repr(self)}, {"image/png": shown}
+        tag = canvas.image_tag(png, canvas.alt_text(self), width)
+        return {"text/html": tag, "image/png": png, "text/plain": repr(self)}, {"image/png": shown}

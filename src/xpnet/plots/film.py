@@ -22,12 +22,14 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+    from xpnet.runs.history import Record
+
 DIGITS, FILTERS, SAMPLES = 3, 16, 1000
 """How many images' outputs a film shows, how many filters, and over how many images it counts confusions."""
 
 
 class Frame(NamedTuple):
-    """What a film keeps of an epoch, on the host."""
+    """One epoch of a film, on the host."""
 
     epoch: int
     weights: NDArray[Any]
@@ -44,7 +46,7 @@ class Frame(NamedTuple):
 
 
 class Film:
-    """Records what a network has learnt after each epoch, and shows it as a film.
+    """Records what a network has learnt after each epoch, and shows it as a film: a callback for `xpnet.fit`.
 
     Parameters
     ----------
@@ -65,9 +67,7 @@ class Film:
     >>> from xpnet import plots
     >>> data = xpnet.load_dataset("digits")
     >>> film = plots.Film(data, title="mlp on digits")
-    >>> for epochs in (1, 2, 3):
-    ...     run = xpnet.train("mlp", dataset=data, epochs=epochs, progress=False)
-    ...     film.add(epochs - 1, run.network)
+    >>> run = xpnet.train("mlp", dataset=data, epochs=3, callbacks=[film], progress=False)
     >>> film.save("film.svg")  # doctest: +SKIP
     >>> len(film.frames)
     3
@@ -78,6 +78,10 @@ class Film:
         self.classes, self.title = data.classes, title
         self.frames: list[Frame] = []
         self._chosen: NDArray[np.intp] | None = None
+
+    def __call__(self, record: Record, network: Any) -> None:
+        """Keep the epoch that has just been trained."""
+        self.add(record.epoch, network)
 
     def add(self, epoch: int, network: Any) -> None:
         """Keep what a network with weights has learnt after an epoch."""

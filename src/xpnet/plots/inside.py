@@ -1,4 +1,4 @@
-"""What goes on inside a network: its first weights, its answer to one image, feature maps, and distributions."""
+"""The inside of a network: its first weights, its answer to one image, feature maps, and distributions."""
 
 from __future__ import annotations
 

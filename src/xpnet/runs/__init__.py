@@ -1,1 +1,1 @@
-"""What is left of a run: its records, its files, and what they say about the network."""
+"""The results of a run: its records, its files, and an evaluation of its network."""

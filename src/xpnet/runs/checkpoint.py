@@ -358,7 +358,7 @@ def _load_checkpoint(path: Path, epoch: int) -> Checkpoint:
 
 
 FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads"}
-"""What a resumed run may change: to train for longer, and to go on elsewhere."""
+"""The settings that a resumed run may change: to train for longer, and to go on elsewhere."""
 
 
 def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: Set[str]) -> None:

@@ -17,7 +17,7 @@ from xpnet.parts import require_path
 
 @dataclass(frozen=True)
 class Record:
-    """What was measured in one epoch.
+    """The measurements of one epoch.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""What training returns, and how it is kept in a folder."""
+"""The result of training, and the folder that holds it."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ import numpy as np
 
 from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import Facts
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
 from xpnet.nn.trained import TrainedNetwork
@@ -114,7 +115,8 @@ class Run:
         """Draw how many test images of each class were taken for each; see `plot`."""
         from xpnet import plots
 
-        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title), path)
+        names = getattr(self.data, "class_names", None) or None
+        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title, class_names=names), path)
 
     def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
         """Draw test images that were misclassified, ``limit`` at most; see `plot`."""
@@ -318,7 +320,8 @@ def load(
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
-    return TrainedNetwork.from_named(network, arrays, opened, chosen)
+    facts = Facts.from_config(config.get("images"))
+    return TrainedNetwork.from_named(network, arrays, opened, chosen).remember(facts)
 
 
 def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:

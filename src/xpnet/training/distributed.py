@@ -38,7 +38,7 @@ T = TypeVar("T")
 NAMES = ("mpi", "mpi:device")
 
 MAY_DIFFER = {"backend", "device", "workers", "threads"}
-"""What need not be the same on all ranks: each may have a GPU of its own. The library's version must be."""
+"""Settings that may differ between ranks: each may have a GPU of its own. The library's version must be."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
 """Where a user may have told the libraries how many threads to take."""
@@ -117,7 +117,7 @@ class Ranks:
         return function()
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-        """See that all ranks are about to do the same.
+        """Check that all ranks are about to do the same.
 
         Parameters
         ----------
@@ -199,12 +199,8 @@ class MPIRanks(Ranks):
         return _from_first_of(self.machine, function)
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-        """See that all ranks are about to do the same as the first: see `Ranks.compare`."""
-        digest = hashlib.sha256()
-        for layer in weights():
-            for array in layer.values():
-                digest.update(array.tobytes())
-        ours = {**config, "initial_weights": digest.hexdigest()}
+        """Check that all ranks are about to do the same as the first: see `Ranks.compare`."""
+        ours = {**config, "initial_weights": digest_of(weights())}
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"
@@ -216,6 +212,15 @@ class MPIRanks(Ranks):
                 f"distributed: the ranks are not about to do the same: {'; '.join(differences)}. "
                 "Start all of them with the same settings, data and versions."
             )
+
+
+def digest_of(layers: Sequence[HostArrays]) -> str:
+    """Return a hash of the arrays of all layers."""
+    digest = hashlib.sha256()
+    for layer in layers:
+        for array in layer.values():
+            digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
 
 
 def get_ranks(distributed: str | Ranks | None) -> Ranks:

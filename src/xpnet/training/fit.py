@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -20,6 +21,7 @@ from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer
 from xpnet.nn.schedules import Schedule
+from xpnet.nn.trained import TrainedNetwork
 from xpnet.parts import require_instance, require_path
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.recipes import Plan
@@ -31,14 +33,30 @@ from xpnet.runs.checkpoint import (
     RunDirectory,
     compare_configs,
 )
-from xpnet.runs.history import Record
 from xpnet.runs.run import HISTORY, MODEL, Run, save_config
 from xpnet.training import report
-from xpnet.training.distributed import Ranks, get_ranks
+from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
+from xpnet.training.pace import Pace
 from xpnet.training.step import Step
 
-Callback = Callable[[Record], None]
+Callback = Callable[..., object]
+"""Takes a `Record`, or a `Record` and a `TrainedNetwork`."""
+
+
+class StopTraining(Exception):
+    """A callback raises this to end a run after the epoch that it was called for.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> def good_enough(record):
+    ...     if record.test_accuracy > 0.7:
+    ...         raise xpnet.StopTraining
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=50, callbacks=[good_enough], progress=False)
+    >>> len(run.history) < 50, run.history[-1].test_accuracy > 0.7
+    (True, True)
+    """
 
 
 class DivergedError(ArithmeticError):
@@ -69,6 +87,7 @@ def fit(
     validation_fraction: float = 0.0,
     patience: int | None = None,
     monitor: str = "val_accuracy",
+    initial: str | None = None,
     seed: int = 0,
     sequential: bool = False,
     backend: str | ModuleType | Backend | None = None,
@@ -77,7 +96,7 @@ def fit(
     workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
     distributed: str | Ranks | None = None,
     recipe: str = "custom",
@@ -87,8 +106,8 @@ def fit(
     Parameters
     ----------
     network : Network
-        What to train. It is left as it is, and new weights are drawn even if it has some; the trained one is in the
-        result.
+        What to train. It is left as it is; the trained one is in the result. A `TrainedNetwork` has to be told apart
+        from a description: see ``initial``.
     data : Dataset
         What to train and test on.
     loss : Loss, optional
@@ -105,6 +124,9 @@ def fit(
         Stop after so many epochs without improvement on the validation set, and return the best weights.
     monitor : {"val_accuracy", "val_loss"}
         What has to improve.
+    initial : {"drawn", "given"}, optional
+        Whether new weights are drawn, or training goes on from those of the network, with a new state of the optimizer.
+        By default they are drawn, and a network that has some is told that they are not used.
     seed : int
         Decides all randomness.
     sequential : bool
@@ -124,10 +146,13 @@ def fit(
         Where to write checkpoints after each epoch, and the results at the end. Nothing is written without it.
     resume : bool
         Go on from the last checkpoint in ``output_dir``, to the result of a run that was never interrupted.
-    progress : bool
-        Show what goes on, if standard error is a terminal.
+    progress : bool, optional
+        Show what goes on: by default in a notebook and on a terminal. True also writes a line an epoch to a log, where
+        standard error is neither; False shows nothing.
     callbacks : sequence of callable
-        Each is called with the `Record` of every epoch, on every rank if there are several.
+        Each is called after every epoch, on every rank if there are several: with its `Record`, and, where it takes two
+        arguments, with the network as it is then, a `TrainedNetwork` on the same device. One that raises
+        `StopTraining` ends the run, which is saved and returned as if its epochs were over.
     distributed : {"mpi", "mpi:device"}, optional
         Train on all processes of an MPI job, which share every batch: the result is that of one process. Only the
         first shows progress and writes. ``"mpi:device"`` hands MPI the arrays of a GPU.
@@ -155,9 +180,8 @@ def fit(
     """
     ranks = get_ranks(distributed)
     opened = ranks.open_backend(backend)
-    require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
     plan = Plan(
-        network,
+        _start_of(network, initial),
         loss=SoftmaxCrossEntropy() if loss is None else loss,
         optimizer=Adam() if optimizer is None else optimizer,
         schedule=Schedule() if schedule is None else schedule,
@@ -185,18 +209,40 @@ def fit(
         if directory is not None:
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
         config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
-        ranks.compare(config, lambda: streams.weights(network))
+        ranks.compare(config, lambda: loop.initial()[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
-        reporter = stack.enter_context(report.Reporter(progress and ranks.first, config, network.size, epochs))
+        wanted = progress if ranks.first else False
+        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
+        reporter.start(snapshot.history)
+        loop.pace = Pace(opened, reporter.moved) if reporter.watches else None
         snapshot, stopped = _run_epochs(loop, snapshot, directory, config, [reporter.epoch, *callbacks])
         if stopped and not loop.finished(snapshot):
             raise KeyboardInterrupt
-        run = Run(loop.result(snapshot), snapshot.history, config, data)
+        run = Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data)
         if directory is not None and ranks.first:
             run.save(directory.path)
     if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
         raise KeyboardInterrupt
     return run
+
+
+def _start_of(network: Network, initial: str | None) -> Network:
+    """Return the network with its weights if training is to go on from them, else its description alone."""
+    require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
+    if initial not in (None, "drawn", "given"):
+        raise ValueError(f"initial={initial!r}: must be 'drawn' or 'given'")
+    trained = isinstance(network, TrainedNetwork)
+    if initial == "given":
+        if not trained:
+            raise ValueError("initial='given': the network has no weights: pass one from xpnet.load, or run.network")
+        return network
+    if trained and initial is None:
+        warnings.warn(
+            "network: has weights, and training begins with new ones: say initial='given' to go on from its weights, "
+            "or initial='drawn' to do without this warning",
+            stacklevel=3,
+        )
+    return Network(network.layers, network.input_shape, network.pixel_max)
 
 
 def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
@@ -206,6 +252,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "recipe": recipe,
         "dataset": data.name,
         "data_fingerprint": data.fingerprint(),
+        "images": data.facts.to_config(),
         "train_samples": len(data.train_images),
         "backend": step.backend.spec,
         "device": step.backend.device_name,
@@ -226,6 +273,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "optimizer": plan.optimizer.to_config(),
         "schedule": plan.schedule.to_config(),
         "network": step.network.to_config(),
+        "initial": digest_of(loop.initial()[0]) if isinstance(plan.network, TrainedNetwork) else "drawn",
     }
 
 
@@ -360,7 +408,32 @@ def _run_epochs(
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
                 snapshot.history.to_csv(directory.path / HISTORY)
-            for callback in callbacks:
-                callback(record)
+            ended = _call(callbacks, loop, snapshot)
         stopped = loop.ranks.any(interrupted())
+        if loop.ranks.any(ended):
+            break
     return snapshot, stopped
+
+
+def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool:
+    """Call each callback with what it takes, and say whether one of them ends the run."""
+    ended = False
+    for callback in callbacks:
+        try:
+            if takes_network(callback):
+                callback(snapshot.history[-1], loop.network_of(snapshot))
+            else:
+                callback(snapshot.history[-1])
+        except StopTraining:
+            ended = True
+    return ended
+
+
+def takes_network(callback: Callback) -> bool:
+    """Whether a callback has a second argument without a default."""
+    try:
+        parameters = inspect.signature(callback).parameters.values()
+    except (TypeError, ValueError):  # of a function in C
+        return False
+    wanted = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    return len(wanted) == 2

@@ -26,6 +26,7 @@ from xpnet.runs.history import History, Record
 from xpnet.training import per_sample
 from xpnet.training.batches import evaluation_parts, move_batches, move_samples, split_batches
 from xpnet.training.distributed import Ranks
+from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
 from xpnet.training.workers import Workers, count_shards
@@ -104,6 +105,7 @@ class Loop:
         }
         self.in_blocks = per_sample.works_in_blocks(step, plan.batch_size)
         runner = per_sample.BlockStep.of(step) if self.in_blocks else step
+        self.pace: Pace | None = None
         self.run_epoch = self.backend.compile(runner.run_epoch, donate=(0,))
         self.evaluate = self.backend.compile(step.evaluate)
 
@@ -123,10 +125,15 @@ class Loop:
         """Steps an epoch."""
         return math.ceil(len(self.train_index) / self.plan.batch_size)
 
+    def initial(self) -> tuple[list[HostArrays], list[HostArrays]]:
+        """Return what training starts from, on the host: the weights of the plan's network if it has some."""
+        if isinstance(self.plan.network, TrainedNetwork):
+            return self.plan.network.host_arrays()
+        return self.streams.weights(self.step.network), self.step.network.init_state()
+
     def start(self) -> Snapshot:
-        """Draw the initial weights."""
-        params = to_device(self.streams.weights(self.step.network), self.backend, self.step.dtype)
-        state = to_device(self.step.network.init_state(), self.backend, self.step.dtype)
+        """Begin with the initial weights."""
+        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in self.initial())
         progress = self.step.start(params, state)
         return Snapshot(0, progress, Best(), self.copy(progress), History())
 
@@ -158,7 +165,8 @@ class Loop:
     def train(self, before: Progress, epoch: int) -> Progress:
         """Run the steps of an epoch."""
         progress = self.step.start(before.params, before.state, before.moments)
-        for part in self.epoch_parts(epoch):
+        parts = self.epoch_parts(epoch)
+        for part in parts if self.pace is None else self.pace.pieces(parts):
             progress = self.run_epoch(progress, move_batches(self.step, part), self.train_samples)
         return progress
 
@@ -214,6 +222,11 @@ class Loop:
     def finished(self, snapshot: Snapshot) -> bool:
         """Whether all epochs are done, or patience has run out."""
         return snapshot.epoch >= self.plan.epochs or self.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
+
+    def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
+        """Return the network as it is after an epoch, its arrays copied on the device."""
+        now = self.copy(snapshot.progress)
+        return TrainedNetwork.on_device(self.step.network, now.params, now.state, self.backend, self.step.dtype)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the network with its weights: the best ones if training was to stop on them, else the last."""

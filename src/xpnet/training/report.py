@@ -1,16 +1,17 @@
-"""What a user sees and does while a network trains: the header, the lines, the bar, and Ctrl-C."""
+"""Progress, as a user sees it while a network trains: the header, the lines, the bar, and Ctrl-C."""
 
 from __future__ import annotations
 
+import math
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from types import TracebackType
 from typing import Any
 
-from xpnet.runs.history import Record
+from xpnet.runs.history import History, Record
 
 
 def header(config: dict[str, Any], size: int) -> str:
@@ -34,12 +35,10 @@ def line(record: Record) -> str:
 
 
 class Reporter:
-    """Shows the progress of a run on standard error, if that is a terminal and the user wants it.
+    """Shows nothing; its subclasses show how a run goes. A context manager, since there is something to tidy up.
 
     Parameters
     ----------
-    wanted : bool
-        Whether to show anything.
     config : dict
         The run's configuration.
     size : int
@@ -48,36 +47,158 @@ class Reporter:
         The number of epochs.
     """
 
-    def __init__(self, wanted: bool, config: dict[str, Any], size: int, epochs: int) -> None:
-        self.shown = wanted and sys.stderr.isatty()
-        self.config, self.size, self.epochs = config, size, epochs
-        self.bar: Any = None
+    watches = False
+    """Whether it shows how far an epoch is."""
+
+    def __init__(self, config: dict[str, Any], size: int, epochs: int) -> None:
+        self.header = header(config, size)
+        self.epochs = epochs
 
     def __enter__(self) -> Reporter:
-        """Print the header and start the bar."""
-        if self.shown:
-            from tqdm import tqdm
+        """Begin."""
+        return self
 
-            tqdm.write(header(self.config, self.size), file=sys.stderr)
-            self.bar = tqdm(total=self.epochs, unit="epoch", leave=False, file=sys.stderr)
+    def start(self, history: History) -> None:
+        """Go on from the epochs that a resumed run has done."""
+
+    def moved(self, share: float) -> None:
+        """Show which share of the running epoch is done."""
+
+    def epoch(self, record: Record) -> None:
+        """Show that an epoch is done."""
+
+    def __exit__(self, *error: object) -> None:
+        """Tidy up."""
+
+
+class LogReporter(Reporter):
+    """A header and a line an epoch on standard error: for logs, where nothing can be overwritten."""
+
+    def __enter__(self) -> Reporter:
+        """Write the header."""
+        print(self.header, file=sys.stderr, flush=True)
         return self
 
     def epoch(self, record: Record) -> None:
-        """Print an epoch's line and move the bar."""
-        if self.bar is not None:
-            self.bar.n = record.epoch + 1
-            self.bar.write(line(record), file=sys.stderr)
-            self.bar.refresh()
+        """Write an epoch's line."""
+        print(line(record), file=sys.stderr, flush=True)
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+
+class TerminalReporter(Reporter):
+    """A line an epoch on a terminal, and below them a bar that moves, with the time that is left."""
+
+    watches = True
+
+    def __enter__(self) -> Reporter:
+        """Write the header and start the bar."""
+        from tqdm import tqdm
+
+        form = "{desc}{percentage:3.0f}%|{bar}| {elapsed}, {remaining} left"
+        tqdm.write(self.header, file=sys.stderr)
+        how: dict[str, Any] = {"bar_format": form, "leave": False, "file": sys.stderr, "dynamic_ncols": True}
+        self.bar = tqdm(total=self.epochs, desc=self._name(0), **how)
+        return self
+
+    def start(self, history: History) -> None:
+        """Count the time that is left from here."""
+        self.bar.initial = len(history)
+        self._show(len(history))
+
+    def moved(self, share: float) -> None:
+        """Move the bar within an epoch."""
+        self._show(int(self.bar.n) + share)
+
+    def epoch(self, record: Record) -> None:
+        """Write an epoch's line and move the bar."""
+        self.bar.write(line(record), file=sys.stderr)
+        self._show(record.epoch + 1)
+
+    def _show(self, done: float) -> None:
+        self.bar.n = done
+        self.bar.set_description(self._name(done), refresh=False)
+        self.bar.refresh()
+
+    def _name(self, done: float) -> str:
+        return f"epoch {min(int(done) + 1, self.epochs)} of {self.epochs}"
+
+    def __exit__(self, *error: object) -> None:
         """Clear the bar away."""
-        if self.bar is not None:
-            self.bar.close()
+        self.bar.close()
+
+
+class NotebookReporter(Reporter):
+    """One output of a notebook, which is written anew as the run goes on: a bar, a curve, and the last epochs."""
+
+    watches = True
+    PAUSE = 0.3
+    """Seconds between two updates, at the least: a browser cannot show more, and they take time."""
+
+    def __enter__(self) -> Reporter:
+        """Make the output."""
+        from IPython.display import HTML, display
+
+        self.html: Callable[[str], Any] = HTML
+        self.history, self.began, self.first, self.last = History(), time.monotonic(), 0, -math.inf
+        self.handle: Any = display(HTML(self._state(0.0)), display_id=True)
+        return self
+
+    def start(self, history: History) -> None:
+        """Show the epochs that are done already."""
+        self.history, self.first = history, len(history)
+
+    def moved(self, share: float) -> None:
+        """Move the bar within an epoch."""
+        self._show(share)
+
+    def epoch(self, record: Record) -> None:
+        """Add an epoch."""
+        self.history = self.history.appended(record)
+        self._show(0.0)
+
+    def _show(self, share: float) -> None:
+        if time.monotonic() >= self.last + self.PAUSE:
+            self.handle.update(self.html(self._state(share)))
+            self.last = time.monotonic()
+
+    def _state(self, share: float) -> str:
+        from xpnet.plots import display
+
+        done, elapsed = len(self.history) + share, time.monotonic() - self.began
+        here = done - self.first
+        left = elapsed / here * (self.epochs - done) if here else None
+        return display.progress_html(self.header, self.history, done, self.epochs, elapsed, left)
+
+    def __exit__(self, *error: object) -> None:
+        """Show how it ended."""
+        self.last = -math.inf
+        self._show(0.0)
+
+
+def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs: int) -> Reporter:
+    """Return the reporter for where this runs.
+
+    Parameters
+    ----------
+    wanted : bool or None
+        False shows nothing, None shows it in a notebook or on a terminal, and True in a log too.
+    config, size, epochs
+        See `Reporter`.
+    """
+    kind = Reporter
+    if wanted is not False:
+        if in_notebook():
+            kind = NotebookReporter
+        elif sys.stderr is not None and sys.stderr.isatty():
+            kind = TerminalReporter
+        elif wanted:
+            kind = LogReporter
+    return kind(config, size, epochs)
+
+
+def in_notebook() -> bool:
+    """Whether this runs in the kernel of a notebook."""
+    shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
+    return getattr(shell, "kernel", None) is not None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from xpnet.backends import Backend
+from xpnet.backends import Backend, elementwise
 from xpnet.nn.layers import Context
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
@@ -70,7 +70,7 @@ class Progress(NamedTuple):
 
 
 class Sums(NamedTuple):
-    """What `gradients` returns: sums over a batch, and the number of its samples."""
+    """Sums over a batch, and the number of its samples: the result of `gradients`."""
 
     gradient: list[Arrays]
     loss: Array
@@ -80,7 +80,7 @@ class Sums(NamedTuple):
 
 @dataclass(frozen=True)
 class Step:
-    """What stays the same from step to step.
+    """Everything that stays the same from step to step.
 
     Attributes
     ----------
@@ -114,8 +114,19 @@ class Step:
         return Packing(self.network.parameters, self.backend.xp, packed=self.backend.launch_bound)
 
     @functools.cached_property
+    def change(self) -> Callable[..., tuple[Array, Arrays]]:
+        """The optimizer's update by the mean gradient: the sum over a batch times ``share``, one over its samples."""
+
+        def change(
+            theta: Array, moments: Arrays, gradient: Array, share: Any, scalars: Arrays, *, xp: Namespace
+        ) -> tuple[Array, Arrays]:
+            return self.optimizer.update(theta, moments, gradient * share, scalars, xp=xp)
+
+        return elementwise(change)
+
+    @functools.cached_property
     def contexts(self) -> tuple[Context, Context]:
-        """What layers may ask about a pass, in evaluation and in training."""
+        """The contexts of an evaluation pass and of a training pass."""
         return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
 
     def context(self, training: bool) -> Context:
@@ -164,7 +175,8 @@ class Step:
             loss = self.loss.value(y, targets, xp=xp)
             return (totals[0] + loss, totals[1] + count_correct(y, labels, xp)), None
 
-        zeros = (self.backend.asarray(0.0, self.dtype), self.backend.asarray(0.0, self.dtype))
+        # On the device: a loop that is recorded copies nothing from the host.
+        zeros = (xp.zeros_like(samples.targets[0, 0]), xp.zeros_like(samples.targets[0, 0]))
         totals: tuple[Array, Array] = self.backend.scan(add, zeros, {"index": index})[0]
         return totals
 
@@ -224,15 +236,15 @@ def update(
     -------
     params, moments
     """
-    share = 1.0 / sums.count
+    share, xp = 1.0 / sums.count, step.backend.xp
+    numbers = {name: value for name, value in scalars.items() if not getattr(value, "shape", ())}
     new_params: list[Arrays] = [{} for _ in params]
     new_moments: Moments = [{} for _ in params]
     for i, layer in enumerate(params):
         for name, theta in layer.items():
-            mean = sums.gradient[i][name] * share
-            new_params[i][name], new_moments[i][name] = step.optimizer.update(
-                theta, moments[i][name], mean, scalars, xp=step.backend.xp
-            )
+            gradient = sums.gradient[i][name]
+            changed = step.change(theta, moments[i][name], gradient, share, numbers, xp=xp)
+            new_params[i][name], new_moments[i][name] = changed
     return new_params, new_moments
 
 
@@ -255,4 +267,9 @@ def take_batch(step: Step, index: Array, samples: Samples) -> tuple[Array, Array
 
 def count_correct(y: Array, labels: Array, xp: Namespace) -> Array:
     """Count the rows whose largest output is the label's, in the dtype of ``y`` so that sums may share a buffer."""
-    return xp.sum(xp.astype(xp.argmax(y, axis=1) == labels, y.dtype))
+    return xp.sum(_agree(xp.argmax(y, axis=1), labels, dtype=y.dtype, xp=xp))
+
+
+@elementwise
+def _agree(found: Array, labels: Array, *, dtype: Any, xp: Namespace) -> Array:
+    return xp.astype(found == labels, dtype)

@@ -36,7 +36,7 @@ def train(
     workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
     resume: bool = False,
-    progress: bool = True,
+    progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
     distributed: str | Ranks | None = None,
     **settings: Any,
@@ -54,23 +54,38 @@ def train(
     backend : str, module or Backend, optional
         ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...; by default ``XPNET_BACKEND``, else ``"numpy"``.
     dtype : {"float32", "float64"}, optional
+        Of parameters and arithmetic.
     seed : int, optional
-    epochs, batch_size : int, optional
+        Decides every random number: the first weights, the order of the images, dropout.
+    epochs : int, optional
+        How often to go through the training images.
+    batch_size : int, optional
+        Images a step.
     learning_rate : float, optional
+        The factor of the gradient in a step, before the schedule.
     hidden_sizes : sequence of int, optional
         Units of each hidden layer.
     train_samples : int, optional
         Take only the first so many training images.
     validation_fraction : float, optional
+        The share of the training images to hold out for validation.
     patience : int, optional
-        All of these: what the recipe says, when ``None``. One that a recipe does not use is an error.
-    threads, workers : int, optional
-        See `xpnet.fit`, as for all that follow.
+        Stop after so many epochs without improvement on the validation set. This argument and those from ``dtype`` on
+        are what the recipe says when they are ``None``. One that a recipe does not use is an error.
+    threads : int, optional
+        For the linear algebra on the host: see `xpnet.fit`.
+    workers : int, optional
+        How many threads work on the parts of a batch side by side, on NumPy: see `xpnet.fit`.
     output_dir : path-like, optional
+        Where to write checkpoints after each epoch, and the run at the end. Nothing is written without it.
     resume : bool
-    progress : bool
+        Go on with the run in ``output_dir`` from its last checkpoint.
+    progress : bool, optional
+        Whether to show what goes on: see `xpnet.fit`.
     callbacks : sequence of callable
+        Each is called with the `xpnet.Record` of every epoch.
     distributed : {"mpi", "mpi:device"}, optional
+        Train on all processes that ``mpiexec`` has started: see `xpnet.fit`.
     **settings
         What else a recipe of your own takes.
 

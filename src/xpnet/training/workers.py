@@ -26,11 +26,11 @@ from xpnet.nn.network import Network
 from xpnet.training.step import Batch, Samples, Step, Sums, gradients
 from xpnet.typing import Array, Arrays
 
-# A shard pays for its thread, and for gradients of its own, as large as all parameters, which have to be added. So it
-# takes samples enough, work enough, and enough of it for each parameter. The numbers are measured: with half of them
-# two threads take as long as one.
+# A shard pays for its thread, and for gradients of its own, as large as all parameters, which have to be added. So a
+# sample has to cost enough, a shard has samples enough, and work enough for each parameter. The numbers are measured:
+# below them two threads take as long as one, or longer.
+SAMPLE_WORK = 1e6  # multiplications
 SHARD_SAMPLES = 32
-SHARD_WORK = 60e6  # multiplications
 SHARD_WORK_PER_PARAMETER = 400.0
 
 
@@ -45,12 +45,11 @@ def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
     >>> count_shards(images, numpy, 128), count_shards(Network([Dense(10)], (784,)), numpy, 128)
     (4, 1)
     """
-    if not backend.threads_compute:
+    work = work_of(network)
+    if not backend.threads_compute or work < SAMPLE_WORK:
         return 1
-    work = batch_size * work_of(network)
-    return max(
-        1, min(batch_size // SHARD_SAMPLES, int(work / max(SHARD_WORK, SHARD_WORK_PER_PARAMETER * network.size)))
-    )
+    by_parameters = batch_size * work / max(1.0, SHARD_WORK_PER_PARAMETER * network.size)
+    return max(1, min(batch_size // SHARD_SAMPLES, int(by_parameters)))
 
 
 def work_of(network: Network) -> float:
