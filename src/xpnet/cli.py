@@ -200,8 +200,8 @@ def predict_command(
 ) -> None:
     """Predict the class of each image in IMAGES with the network in RUN_DIR.
 
-    IMAGES is an .npy or IDX file, or photographs of one digit each. Integers are pixels, as bright as those of the images
-    to train on. Floating-point numbers must be scaled already. Photographs are prepared as the images of MNIST were.
+    IMAGES is an .npy or IDX file, or photographs of one digit each. Integers are pixels, as bright as those of the
+    images to train on. Floating-point numbers must be scaled already. Photographs are prepared as MNIST's images were.
     """
     from xpnet.data.photos import is_picture
 
@@ -234,8 +234,8 @@ def read_images(path: Path) -> Any:
         return read_array(path.expanduser())
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use your "
-            "own images' in the documentation)"
+            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
+            "your own images' in the documentation)"
         ) from None
 
 
@@ -247,8 +247,8 @@ def _check_same_data(run_dir: Path, data: Any) -> None:
         return
     if not 1 <= used <= len(data.train_images) or data.first(used).fingerprint() != wanted:
         raise ValueError(
-            f"{run_dir}: was trained on other data that were called {data.name!r} too; to test on these all the same, give "
-            f"--dataset {data.name}"
+            f"{run_dir}: was trained on other data that were called {data.name!r} too; to test on these all the same, "
+            f"give --dataset {data.name}"
         )
 
 

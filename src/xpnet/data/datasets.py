@@ -71,7 +71,7 @@ def load_dataset(dataset: Any = None, *, data_dir: str | os.PathLike[str] | None
         array = hasattr(dataset, "shape") and not hasattr(dataset, "columns")
         if array or isinstance(dataset, bool | int | float):
             raise TypeError(
-                f"dataset={str(dataset)[:80]}: must be a name ({', '.join(NAMES)}) or a Dataset of your own, a path, or "
+                f"dataset={str(dataset)[:80]}: must be a name ({', '.join(NAMES)}) or a Dataset of your own, a path or "
                 "pairs of images and labels"
             )
         return Dataset.from_arrays(dataset, **options)

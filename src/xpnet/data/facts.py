@@ -123,7 +123,8 @@ def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: 
         return
     ratio = _scale_of(facts) / _scale_of(trained) if _scale_of(trained) > 0 else 1.0
     signed = trained.low < -0.05 * _scale_of(trained)
-    if facts.kind != trained.kind and (not 0.125 < ratio < 8 or (signed and facts.low >= 0)):
+    far = ratio > 8 or (ratio < 1 / 8 and facts.kind == "integers")
+    if facts.kind != trained.kind and (far or (signed and facts.low >= 0)):
         raise DataError(
             f"{argument}: {_words(facts)}, but the training images are {_words(trained)}: scale both alike. Integers "
             "are divided by pixel_max, floats are taken as they are"

@@ -46,6 +46,8 @@ def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
     if array.ndim != 1:
         raise DataError(f"{argument}: shape {array.shape}; must be (n,), a label for each image, or one-hot rows")
     if array.dtype.kind == "f":
+        if missing := int(np.isnan(array).sum()):
+            raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing")
         if not (np.isfinite(array).all() and (array == np.floor(array)).all()):
             raise DataError(f"{argument}: floats that are not whole numbers; a label is the number or name of a class")
         return array.astype(np.int64)

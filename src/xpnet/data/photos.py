@@ -251,8 +251,8 @@ def images_of(paths: Any, input_shape: tuple[int, ...], pixel_max: float) -> NDA
     square = len(input_shape) == 1 or input_shape == (math.isqrt(numbers), math.isqrt(numbers), 1)
     if numbers not in layouts or not square or pixel_max > 255:
         raise DataError(
-            f"images={str(paths)[:80]!r}: photographs are prepared for digits of 28 by 28 or 8 by 8 pixels, and this network "
-            f"takes {input_shape}: make an array of them, see xpnet.data.load_image"
+            f"images={str(paths)[:80]!r}: photographs are prepared for digits of 28 by 28 or 8 by 8 pixels, and this "
+            f"network takes {input_shape}: make an array of them, see xpnet.data.load_image"
         )
     size, box, center = layouts[numbers]
     listed = paths if isinstance(paths, list | tuple) else [paths]
