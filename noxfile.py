@@ -110,6 +110,25 @@ def tests(session: nox.Session, backend: str) -> None:
 
 
 @nox.session(default=False)
+def cupy_on_cpu(session: nox.Session) -> None:
+    """Run the tests on CuPy on the CPU, on a CUDA driver in host memory, where that is at hand beside the repository.
+
+    They run on the second of two devices that cannot reach each other's memory: a kernel that by mistake runs on the
+    first one fails. The first run sets the driver up and compiles every kernel, which takes minutes.
+    """
+    setup = Path("../shared/cupy-on-cpu/setup").resolve()
+    if not setup.is_file():
+        session.skip(f"there is no {setup}")
+    install(session, ".", *group("test"), "cupy-cuda13x==14.2.0")
+    place = Path(session.virtualenv.location).resolve()
+    if not (place / "bin" / "cupy-on-cpu").is_file():
+        session.run(str(setup), str(place), external=True)
+    kernels = {"CUPY_ON_CPU_CACHE": str(Path(session.cache_dir).resolve() / "cupy-on-cpu"), "FAKE_CUDA_DEVICES": "2"}
+    how = ("-m", "not thorough", "--backends=cupy:1", "--only-backends", *SPREAD)
+    session.run("cupy-on-cpu", "pytest", *how, *(session.posargs or ["tests"]), env=ENVIRONMENT | kernels)
+
+
+@nox.session(default=False)
 def quick(session: nox.Session) -> None:
     """Run the fast tests on NumPy and array-api-strict, in about a minute."""
     install(session, "-e", ".", *group("test"), *group("reference"))

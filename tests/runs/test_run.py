@@ -411,3 +411,11 @@ def test_a_failing_save_leaves_every_file_whole(folder, digits, monkeypatch):
         found = contents(folder)
         assert found.keys() == versions[0].keys()
         assert all(found[name] in (versions[0][name], versions[1][name]) for name in found)
+
+
+def test_the_model_file_names_the_axes(digits, tmp_path):
+    run = xpnet.train("mlp", dataset=digits.first(20), epochs=1, progress=False)
+    run.save(tmp_path)
+    _, meta = load_arrays(tmp_path / "model.safetensors")
+    assert meta["axes"]["Dense.weight"] == ["inputs", "units"]
+    assert meta["axes"]["Flatten"] == ["height", "channels", "width"]

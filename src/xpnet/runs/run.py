@@ -38,6 +38,13 @@ MODEL = "model.safetensors"
 CURVES = "curves.png"
 CONFUSION = "confusion.png"
 MISTAKES = "mistakes.png"
+AXES = {
+    "Dense.weight": ["inputs", "units"],
+    "Conv2D.weight": ["kernel_height", "filters", "kernel_width", "channels"],
+    "Flatten": ["height", "channels", "width"],
+}
+"""The order of axes, kept with the weights for programs that order theirs otherwise."""
+
 FILES = (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)
 
 
@@ -181,7 +188,7 @@ class Run:
             )
         save_config(folder, self.config)
         self.history.to_csv(folder / HISTORY)
-        save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config()})
+        save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config(), "axes": AXES})
         self.plot(folder / CURVES)
         self.plot_confusion(folder / CONFUSION)
         self.plot_mistakes(folder / MISTAKES)

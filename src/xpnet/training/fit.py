@@ -363,7 +363,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
         raise ValueError(
             f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
         )
-    saved = checkpoint.meta.get("config", {})
+    saved = {"initial": "drawn", **checkpoint.meta.get("config", {})}  # all that 0.1 could begin with
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
