@@ -60,7 +60,7 @@ class Pace:
         self.per_step = (time.perf_counter() - begin) / total
 
     def _cut(self, total: int) -> Callable[[int, int, float], int]:
-        """Return a function of the part's length and the steps and seconds so far, which gives the next piece's length."""
+        """Return a function of the part's length and the steps and seconds so far: the length of the next piece."""
         if self.per_step is None and not self.compiles:
             return lambda length, done, seconds: max(1, done if seconds < PIECE else math.ceil(PIECE * done / seconds))
         if self.per_step is None or self.per_step * total < SHORT:
