@@ -56,7 +56,7 @@ def test_data_of_ones_own_are_given_and_compared(few, tmp_path):
     run = fit(NETWORK, mine, output_dir=tmp_path, **SETTINGS)
     again = xpnet.load_run(tmp_path)
     assert again.plot().axes  # which needs no data
-    with pytest.raises(ValueError, match=r"was trained on 'mine', which is none of digits, mnist: give it as data"):
+    with pytest.raises(ValueError, match=r"was trained on 'mine', which is none of digits, mnist: name one"):
         again.evaluation  # noqa: B018
     assert xpnet.load_run(tmp_path, data=mine).evaluation.accuracy == run.evaluation.accuracy
     with pytest.raises(ValueError, match="was trained on other data"):

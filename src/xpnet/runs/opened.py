@@ -91,8 +91,8 @@ def data_of(directory: str | os.PathLike[str], config: Mapping[str, Any], data_d
     name = config["dataset"]
     if name not in NAMES:
         raise ValueError(
-            f"{directory}: was trained on {name!r}, which is none of {', '.join(NAMES)}: give it as data, or "
-            "on the command line as --dataset"
+            f"{directory}: was trained on {name!r}, which is none of {', '.join(NAMES)}: name one by --dataset, "
+            "or in Python give it as data="
         )
     data = load_dataset(name, data_dir=data_dir)
     check_same_data(directory, config, data)
