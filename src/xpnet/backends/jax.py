@@ -77,7 +77,7 @@ class JaxBackend(Backend):
         return result
 
     def stepwise(self) -> Backend:
-        """Return a backend that compiles nothing: compiled programs that call back to the host may deadlock on a CPU."""
+        """Return a backend that compiles nothing: a compiled program that calls the host may deadlock on a CPU."""
         return StepwiseJaxBackend(self.spec, self.xp, self.device)
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
