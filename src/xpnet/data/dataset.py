@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
 from xpnet.data.download import DataError
 from xpnet.data.facts import Facts, check_alike, check_plausible
+from xpnet.data.weights import check_weights, weights_of_classes
 from xpnet.parts import require_integer
 
 
@@ -39,6 +40,8 @@ class Dataset:
         The brightest pixel there may be, below 2**31.
     class_names : sequence of str, optional
         What tables and plots call the classes; by default their numbers.
+    train_weights : array, shape (n,), optional
+        How much each training sample counts, as `Dataset.weighted` sets it; by default all count the same.
 
     Raises
     ------
@@ -73,6 +76,7 @@ class Dataset:
     classes: int = 10
     pixel_max: float = 255.0
     class_names: tuple[str, ...] = field(default=(), repr=False)
+    train_weights: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
         """Check that all fits together."""
@@ -93,6 +97,9 @@ class Dataset:
                 f"but the training set's are {self.train_images.shape[1:]}"
             )
         object.__setattr__(self, "class_names", self._names())
+        if self.train_weights is not None:
+            weights = check_weights("train_weights", self.train_weights, len(self.train_images))
+            object.__setattr__(self, "train_weights", weights)
         check_alike("test_images", self.facts, self.test_images, self.pixel_max)
         check_plausible(self.name, self.train_images, self.train_labels, self.class_names)
 
@@ -210,7 +217,41 @@ class Dataset:
             self,
             train_images=self.train_images[:train_samples],
             train_labels=self.train_labels[:train_samples],
+            train_weights=None if self.train_weights is None else self.train_weights[:train_samples],
         )
+
+    def weighted(self, class_weight: Any = None, sample_weight: Any = None) -> Dataset:
+        """Return the dataset with weights: how much each training sample counts.
+
+        The gradient of each sample is multiplied by its weight. Losses and accuracies are recorded without weights, so
+        that those of the training set and the test set can be compared.
+
+        Parameters
+        ----------
+        class_weight : "balanced", mapping or sequence, optional
+            The weight of each class, in order or by its name, where those that are not named have 1. "balanced" gives
+            all classes the same sum of weights, and the samples a mean of 1.
+        sample_weight : array_like, shape (n,), optional
+            The weight of each training sample. All that are given, here and before, are multiplied.
+
+        Raises
+        ------
+        DataError
+            If they are no weights: finite, at least 0, and one of them above it.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> data = xpnet.load_dataset("digits").weighted({"9": 10})
+        >>> data.train_labels[7:11].tolist(), data.train_weights[7:11].tolist()
+        ([7, 8, 9, 0], [1.0, 1.0, 10.0, 1.0])
+        """
+        weights = np.ones(len(self.train_labels)) if self.train_weights is None else self.train_weights
+        if class_weight is not None:
+            weights = weights * weights_of_classes(class_weight, self.train_labels, self.class_names)
+        if sample_weight is not None:
+            weights = weights * check_weights("sample_weight", sample_weight, len(self.train_labels))
+        return replace(self, train_weights=weights)
 
     def fingerprint(self) -> str:
         """Return a SHA-256 over all images and labels, by which a resumed run knows its data."""
