@@ -6,10 +6,14 @@ document and nothing more.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import json
 import os
+import signal
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any
@@ -114,9 +118,10 @@ def train_command(
     data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     data.first(settings["train_samples"])  # refused here, before there is a folder, if there are not as many
-    if output_dir is None:
-        name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-        output_dir = ranks.from_first(lambda: new_directory(Path("runs") / name))
+    name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    # All ranks ask, whether or not each was given a folder: those that differ are told apart later.
+    chosen = ranks.from_first(lambda: output_dir or new_directory(Path("runs") / name))
+    output_dir = output_dir or chosen
     checkpoints = RunDirectory(output_dir).checkpoints
     if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
@@ -124,9 +129,9 @@ def train_command(
         run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
     except KeyboardInterrupt:
         if ranks.first and (output_dir / MODEL).exists():
-            click.echo(f"xpnet: this was the last epoch, and the run is in {output_dir}", err=True)
+            _tell(f"this was the last epoch, and the run is in {output_dir}")
         elif ranks.first and checkpoints.is_dir():
-            click.echo(f"xpnet: --output-dir {output_dir} --resume goes on after the last epoch", err=True)
+            _tell(f"--output-dir {output_dir} --resume goes on after the last epoch")
         raise
     if not ranks.first:
         return
@@ -470,8 +475,9 @@ def main(args: list[str] | None = None) -> int:
             message = f"xpnet: {message} (see '{context.command_path if context else 'xpnet'} --help')"
         click.echo(message, err=True)
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        return _failed("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        number = getattr(error.__cause__ or error, "number", signal.SIGINT)
+        return _failed(STOPPED[number], 128 + number)
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -486,16 +492,62 @@ def main(args: list[str] | None = None) -> int:
 
 def _failed(why: object, code: int) -> int:
     hold_back()
-    click.echo(f"xpnet: {why}", err=True)
+    _tell(why)
     return code
 
 
+def _tell(why: object) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        click.echo(f"xpnet: {why}", err=True)
+
+
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    click.echo(f"xpnet: {message}", err=True)
+    _tell(message)
+
+
+STOPPED = {2: "interrupted", 15: "terminated", 1: "hung up"}
+"""What SIGINT, SIGTERM and SIGHUP do to a program."""
+
+
+class _Stopped(KeyboardInterrupt):
+    """A signal has come that ends the program."""
+
+    number: int
+
+
+def _heed_signals() -> list[signal.Signals]:
+    """End in order on SIGTERM and SIGHUP as on Ctrl-C, and once only: a burst of signals does not break the ending."""
+    begun = 0.0
+
+    def again(number: int, frame: Any) -> None:
+        if time.monotonic() > begun + 2:  # the first was lost in a library
+            os._exit(128 + number)
+
+    def stop(number: int, frame: Any) -> None:
+        nonlocal begun
+        begun = time.monotonic()
+        for each in heeded:
+            signal.signal(each, again)
+        stopped = _Stopped()
+        stopped.number = number
+        raise stopped
+
+    usual = (signal.SIG_DFL, signal.default_int_handler)  # an ignored one, as SIGHUP is by nohup, stays ignored
+    heeded = [each for each in signal.Signals if each in STOPPED and signal.getsignal(each) in usual]
+    for each in heeded:
+        signal.signal(each, stop)
+    return heeded
 
 
 def entry() -> None:
     """Be the program ``xpnet``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
+    warnings.filterwarnings("default", category=UserWarning)  # PYTHONWARNINGS=error is meant for other programs
+    heeded = _heed_signals()
     code = main()
+    for each in heeded:
+        signal.signal(each, signal.SIG_IGN)  # the interpreter's own ending is not to be broken off
     end_job(code)
     sys.exit(code)

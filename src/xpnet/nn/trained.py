@@ -22,6 +22,10 @@ EVALUATION_BATCH = 500
 """Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
 
 
+MOST_ACTIVATIONS = 1 << 28
+"""Numbers that a layer may return for the samples that are evaluated at once: 1 GiB in float32."""
+
+
 class TrainedNetwork(Network):
     """A network with its weights on a backend, from `xpnet.fit` or `xpnet.load`.
 
@@ -176,10 +180,17 @@ class TrainedNetwork(Network):
         host = check_images(self, host, self.dtype)
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
         with self.backend.session(self.dtype):
-            for start in range(0, host.shape[0], EVALUATION_BATCH):
-                batch = self.backend.asarray(host[start : start + EVALUATION_BATCH])
-                outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch)))
+            at_once = self._at_once()
+            for start in range(0, host.shape[0], at_once):
+                part = host[start : start + at_once]
+                batch = self.backend.asarray(_padded(part, at_once, self.backend))
+                outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch))[: len(part)])
         return np.concatenate(outputs)
+
+    def _at_once(self) -> int:
+        """Return how many samples go through the network at once: fewer where a layer gives very many numbers."""
+        largest = max(math.prod(shape) for shape in self.shapes)
+        return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
 
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
@@ -274,6 +285,14 @@ class TrainedNetwork(Network):
         from xpnet.export import to_keras
 
         return to_keras(self)
+
+
+def _padded(batch: NDArray[Any], most: int, backend: Backend) -> NDArray[Any]:
+    """Repeat the last sample up to one of few sizes, where the library compiles a program for each."""
+    if type(backend).compile is Backend.compile:
+        return batch
+    size = min(most, 1 << (len(batch) - 1).bit_length())
+    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)]) if size > len(batch) else batch
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:

@@ -116,6 +116,9 @@ class Ranks:
         """Let one rank of each machine call a function, and give the others there what it returned or raised."""
         return function()
 
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Check that all ranks were given the same settings, before any of them waits for another; see `compare`."""
+
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """Check that all ranks are about to do the same.
 
@@ -200,7 +203,11 @@ class MPIRanks(Ranks):
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """Check that all ranks are about to do the same as the first: see `Ranks.compare`."""
-        ours = {**config, "initial_weights": digest_of(weights())}
+        self.agree({**config, "initial_weights": digest_of(weights())})
+
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Check that all ranks were given the same settings: see `Ranks.agree`."""
+        ours = dict(settings)
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"
@@ -256,7 +263,7 @@ def _join(distributed: str) -> MPIRanks:
     """Join the MPI job that this process is part of, and see to it that no rank waits for one that has failed."""
     mpi = _mpi()
     world = mpi.COMM_WORLD
-    started = max(int(os.environ.get(name) or 1) for name in LAUNCHERS)
+    started = max(_number(os.environ.get(name)) for name in LAUNCHERS)
     if world.Get_size() == 1 and started > 1:
         raise ValueError(
             f"distributed={distributed!r}: {started} processes were started, but each finds itself alone: mpiexec "
@@ -355,6 +362,10 @@ def _processors() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 1
 
 
 def _first_line(text: str) -> str:
