@@ -8,7 +8,7 @@
 
 from xpnet._version import __version__ as __version__
 from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
-from xpnet.data import DataError, Dataset, IdxError, load_dataset
+from xpnet.data import DataError, Dataset, DataWarning, IdxError, load_dataset
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.augmentation import RandomShift
 from xpnet.nn.convolution import Conv2D
@@ -47,6 +47,7 @@ __all__ = [
     "Conv2D",
     "Cosine",
     "DataError",
+    "DataWarning",
     "Dataset",
     "Dense",
     "DivergedError",

@@ -185,6 +185,8 @@ def evaluate_command(
         known = ", ".join(NAMES)
         raise ValueError(f"{run_dir}: was trained on {name!r}, which is none of {known}: name one by --dataset")
     data = load_dataset(name, data_dir=data_dir)
+    if dataset is None:
+        _check_same_data(run_dir, data)
     result = evaluate(network, data)
     if as_json:
         print_json({"run": str(run_dir), "dataset": data.name, **result.to_dict()})
@@ -195,18 +197,29 @@ def evaluate_command(
 @cli.command("predict", short_help="Predict the classes of images.", epilog=examples("xpnet predict run images.npy"))
 @import_option
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("images", type=click.Path(path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
 @backend_options
 @json_option
-def predict_command(run_dir: Path, images: Path, backend: str | None, dtype: str | None, as_json: bool) -> None:
-    """Predict the class of each image in IMAGES, an .npy or IDX file, with the network in RUN_DIR.
+def predict_command(
+    run_dir: Path, images: tuple[Path, ...], backend: str | None, dtype: str | None, as_json: bool
+) -> None:
+    """Predict the class of each image in IMAGES with the network in RUN_DIR.
 
-    Integers are pixels, as bright as those of the images to train on. Floating-point numbers must be scaled already.
+    IMAGES is an .npy or IDX file, or photographs of one digit each. Integers are pixels, as bright as those of the
+    images to train on. Floating-point numbers must be scaled already. Photographs are prepared as MNIST's images were.
     """
+    from xpnet.data.photos import is_picture
+
     network = load(run_dir, backend=backend, dtype=dtype)
-    labels = network.predict(read_images(images)).tolist()
+    if all(is_picture(path) for path in images):
+        labels = network.predict(list(images)).tolist()
+    elif len(images) == 1:
+        labels = network.predict(read_images(images[0])).tolist()
+    else:
+        raise ValueError("images: give one .npy or IDX file, or one or several photographs")
     if as_json:
-        print_json({"run": str(run_dir), "images": str(images), "labels": labels})
+        named = str(images[0]) if len(images) == 1 else [str(path) for path in images]
+        print_json({"run": str(run_dir), "images": named, "labels": labels})
         return
     for label in labels:
         click.echo(str(label))
@@ -220,19 +233,28 @@ def read_images(path: Path) -> Any:
     ValueError
         If it cannot be read, or is something else.
     """
-    import numpy as np
-
-    from xpnet.data.idx import read_idx
+    from xpnet.data.readers import read_array
 
     try:
-        # Mapped into memory, not read: a damaged header may promise more than there is memory.
-        is_npy = path.suffix.lower() == ".npy"
-        return np.array(np.lib.format.open_memmap(path, mode="r")) if is_npy else read_idx(path)
+        return read_array(path.expanduser())
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted; pictures of other formats "
-            "can be turned into one with Python, see 'Use your own images' in the documentation)"
+            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
+            "your own images' in the documentation)"
         ) from None
+
+
+def _check_same_data(run_dir: Path, data: Any) -> None:
+    """Check that a dataset of the name that a run was trained on is that dataset."""
+    config = load_config(run_dir)
+    used, wanted = config.get("train_samples"), config.get("data_fingerprint")
+    if not isinstance(used, int) or not isinstance(wanted, str):
+        return
+    if not 1 <= used <= len(data.train_images) or data.first(used).fingerprint() != wanted:
+        raise ValueError(
+            f"{run_dir}: was trained on other data that were called {data.name!r} too; to test on these all the same, "
+            f"give --dataset {data.name}"
+        )
 
 
 @cli.command("backends", short_help="List the backends and their devices.", epilog=examples("xpnet backends"))

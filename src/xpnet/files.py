@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
 import os
 import secrets
+import time
 from pathlib import Path
 
 from xpnet.parts import require_path
@@ -40,7 +42,7 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
         with open(descriptor, "wb") as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())
+            _fsync(file.fileno())
         os.replace(temporary, path)
     except OSError as error:
         raise type(error)(error.errno, f"cannot write {path}: {error.strerror}") from error
@@ -51,20 +53,32 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Flush a folder's list of names to the disk, where the system can."""
+    """Flush a folder's list of names to the disk, where the system and the file system can."""
     if hasattr(os, "O_DIRECTORY"):
-        descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-        try:
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        # Some file systems open or flush no folders: the file is written and has its name all the same.
+        with contextlib.suppress(OSError):
+            descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+            try:
+                os.fsync(descriptor)
+            finally:
+                os.close(descriptor)
 
 
-def sweep_temporaries(directory: Path) -> None:
-    """Remove what interrupted writes have left in a folder."""
+def sweep_temporaries(directory: Path, *, older_than: float = 0.0) -> None:
+    """Remove what interrupted writes have left in a folder, so many seconds ago at least."""
     for stale in directory.glob(f".*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):
-            stale.unlink()
+            if time.time() - stale.stat().st_mtime >= older_than:
+                stale.unlink()
+
+
+def _fsync(descriptor: int) -> None:
+    """Flush a file to the disk, on file systems that can: some that are reached over a network cannot."""
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno not in (errno.EINVAL, errno.ENOTSUP, errno.ENOSYS):
+            raise
 
 
 def new_directory(path: str | os.PathLike[str]) -> Path:

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 
-from xpnet.data import datasets, download, encode_idx
+from xpnet.data import cache, download, encode_idx, mnist
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -146,6 +146,10 @@ def web():
     thread.join()
 
 
+def size_and_hash(data):
+    return len(data), hashlib.sha256(data).hexdigest()
+
+
 @pytest.fixture
 def little_mnist(web, monkeypatch):
     """Stand four small files in for those of MNIST. Returns their contents by name; the server has them too."""
@@ -157,11 +161,13 @@ def little_mnist(web, monkeypatch):
         rng.integers(0, 10, 11, dtype=np.uint8),
     ]
     contents = {
-        name: gzip.compress(encode_idx(array), mtime=0)
-        for name, array in zip(datasets.MNIST_FILES, arrays, strict=True)
+        name: gzip.compress(encode_idx(array), mtime=0) for name, array in zip(mnist.MNIST_FILES, arrays, strict=True)
     }
-    files = {name: (len(data), hashlib.sha256(data).hexdigest()) for name, data in contents.items()}
-    monkeypatch.setattr(datasets, "MNIST_FILES", files)
+    files = {
+        name: cache.Published(*size_and_hash(data), *size_and_hash(gzip.decompress(data)))
+        for name, data in contents.items()
+    }
+    monkeypatch.setattr(mnist, "MNIST_FILES", files)
     web.contents = contents
     return contents
 

@@ -33,7 +33,7 @@ FAULTS = {
     "wrong": (1, "another SHA-256"),
     "packed_again": (1, "sends more than"),
     "endless": (1, "sends more than"),
-    "loop": (31, "TooManyRedirects"),
+    "loop": (6, "TooManyRedirects"),
 }
 
 
@@ -195,7 +195,7 @@ def test_a_password_in_an_address_is_not_shown(mirrors, little_mnist, tmp_path, 
     with pytest.raises(DownloadError) as caught:
         fetch_mnist(tmp_path)
     assert "secret" not in str(caught.value)
-    assert web.mirror("404") in str(caught.value)
+    assert web.address in str(caught.value)
 
 
 def test_proxies_of_the_environment_are_asked(web, mirrors, little_mnist, tmp_path, monkeypatch):
@@ -235,12 +235,11 @@ def test_the_hash_is_checked_before_the_file_takes_its_place(web, mirrors, littl
 
 def test_what_killed_downloads_have_left_is_swept_when_it_is_old(mirrors, little_mnist, tmp_path):
     mirrors("good")
-    for name, age in ((".fetch-old", 7200), (".fetch-new", 60)):
-        (tmp_path / name).mkdir()
-        (tmp_path / name / "part").write_bytes(b"half")
+    for name, age in ((".a.xpnet-tmp", 7200), (".b.xpnet-tmp", 60)):
+        (tmp_path / name).write_bytes(b"half")
         os.utime(tmp_path / name, (time.time() - age,) * 2)
     fetch_mnist(tmp_path)
-    assert names(tmp_path) == sorted([".fetch-new", *little_mnist])
+    assert names(tmp_path) == sorted([".b.xpnet-tmp", *little_mnist])
 
 
 def test_every_wait_has_an_end():

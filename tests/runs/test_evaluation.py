@@ -92,5 +92,7 @@ def test_a_network_is_evaluated_on_data_that_fit(backend, digits):
     with pytest.raises(ValueError, match="three has 3 classes, but the network"):
         xpnet.evaluate(bound, three)
     brighter = xpnet.Dataset("bright", *(np.full((2, 8, 8), 255, np.uint8), np.arange(2)) * 2)
-    with pytest.raises(ValueError, match="as pixels of this network they must be from 0 to 16"):
-        xpnet.evaluate(bound, brighter)
+    darker = xpnet.Dataset("dark", *(np.full((2, 8, 8), 1, np.uint8), np.arange(2)) * 2, pixel_max=1)
+    for scaled in (brighter, darker):  # by the dataset's own pixel_max: all of these pixels are white
+        white = bound.predict(np.ones((2, 8, 8)))
+        np.testing.assert_array_equal(xpnet.evaluate(bound, scaled).predictions, white)

@@ -9,14 +9,18 @@ from xpnet.data.datasets import (
     mnist_folder,
 )
 from xpnet.data.download import DataError, DownloadError
+from xpnet.data.facts import DataWarning, Facts
 from xpnet.data.idx import IdxError, decode_idx, encode_idx, read_idx, write_idx
 from xpnet.data.photos import load_image, prepare_digit
 from xpnet.data.preprocessing import one_hot, scale, train_validation_split
+from xpnet.data.readers import read_dataset
 
 __all__ = [
     "DataError",
+    "DataWarning",
     "Dataset",
     "DownloadError",
+    "Facts",
     "IdxError",
     "decode_idx",
     "encode_idx",
@@ -28,6 +32,7 @@ __all__ = [
     "mnist_folder",
     "one_hot",
     "prepare_digit",
+    "read_dataset",
     "read_idx",
     "scale",
     "train_validation_split",

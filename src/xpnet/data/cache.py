@@ -1,59 +1,95 @@
-"""Files kept in a folder, and trusted only as far as their SHA-256 goes."""
+"""Files kept in a folder, trusted only as far as the SHA-256 of their contents goes.
+
+A file may be there as it was published, unpacked, compressed anew, under the names that others give it, or in the
+folders that others make: its contents count. A file of the user's is never renamed, moved or replaced before a good
+one is there, and never at all if it can be read.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import secrets
 import warnings
 from collections.abc import Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 from xpnet.data.download import DataError, DownloadError, fetch, mirrors, offline, ways_out
+from xpnet.data.idx import IdxError, idx_shape, unpacked
+from xpnet.files import TEMPORARY_SUFFIX, sweep_temporaries, write_atomically
+
+SUBFOLDERS = ("", "raw", "MNIST/raw")
+"""Where the files may be in the folder that the user names; the others are those of torchvision."""
+
+_STALE_AFTER = 3600.0
 
 
-def complete(folder: Path, files: Mapping[str, tuple[int, str]]) -> bool:
-    """Whether all the files are in the folder, and good."""
-    return all(read_good(folder / name, *expected) is not None for name, expected in files.items())
+class Published(NamedTuple):
+    """A file as it was published, compressed with gzip, and what it holds."""
+
+    size: int
+    sha256: str
+    contents_size: int
+    contents_sha256: str
 
 
-def obtain(folder: Path, files: Mapping[str, tuple[int, str]]) -> dict[str, bytes]:
+class OtherDataError(DataError):
+    """A file can be read, and holds something else."""
+
+
+def complete(folder: Path, files: Mapping[str, Published]) -> bool:
+    """Whether all the files are in the folder, and good.
+
+    Raises
+    ------
+    DataError
+        As `find_good`.
+    """
+    return all(find_good(folder, name, published) is not None for name, published in files.items())
+
+
+def obtain(folder: Path, files: Mapping[str, Published]) -> dict[str, bytes]:
     """Return what the files hold: from the folder where they are good, else from a mirror, and then kept there.
 
-    A file that is there and not good is set aside, under a name that ends in ``.bad``, and fetched once.
+    A file that is there and damaged is replaced: first the new one is fetched, then the old one takes a name that
+    ends in ``.bad``.
 
     Parameters
     ----------
     folder : Path
         The cache. Nothing is written if all files are good.
     files : mapping
-        From each file's name to its size in bytes and its SHA-256 in hexadecimal.
+        From each file's name to what was published under it.
 
     Returns
     -------
     dict
-        From each file's name to its contents, whose SHA-256 has been checked.
+        From each file's name to its contents, compressed or not, whose SHA-256 has been checked.
 
     Raises
     ------
     DownloadError
         If no mirror gives a file, with the cause for each.
     DataError
-        If the folder cannot be read or written to.
+        If a file holds other data, or the folder cannot be read or written to.
     """
-    contents = {}
+    found = {name: find_good(folder, name, published) for name, published in files.items()}
     bases = mirrors()
-    for name, (size, digest) in files.items():
-        path = folder / name
-        good = read_good(path, size, digest)
+    contents = {}
+    for name, published in files.items():
+        good = found[name]
         if good is None:
+            path = folder / name
             if offline():
-                state = "damaged" if path.exists() else "not there"
+                state = "damaged" if os.path.lexists(path) else "not there"
                 raise DownloadError(f"{path} is {state}, and XPNET_OFFLINE is set. Unset it, or {ways_out(folder)}.")
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _set_aside(path, size, digest)
-                good, bases = fetch(path, size, digest, bases)
+                sweep_temporaries(folder, older_than=_STALE_AFTER)
+                good, bases = fetch(name, published.size, published.sha256, bases, folder)
+                _place(path, good, published)
             except OSError as error:
                 raise DataError(
                     f"cannot keep {name} in {folder}: {error.strerror or error}. "
@@ -63,8 +99,35 @@ def obtain(folder: Path, files: Mapping[str, tuple[int, str]]) -> dict[str, byte
     return contents
 
 
-def read_good(path: Path, size: int, digest: str) -> bytes | None:
-    """Return what a file holds if it is there and has the right size and SHA-256, else None.
+def find_good(folder: Path, name: str, published: Published) -> bytes | None:
+    """Return what a file holds, wherever in the folder it is good, else None.
+
+    Raises
+    ------
+    OtherDataError
+        If there is none, but a file under one of its names holds other data in good order.
+    DataError
+        If a file cannot be read.
+    """
+    there = [path for sub in SUBFOLDERS for path in _spellings(folder / sub, name) if path.is_file()]
+    for path in there:
+        if (good := read_good(path, published)) is not None:
+            return good
+    for path in there:
+        with contextlib.suppress(IdxError, OSError):
+            shape = idx_shape(path)
+            if (good := read_good(path, published)) is not None:  # another process has just put it there
+                return good
+            raise OtherDataError(
+                f"{path} is not MNIST's: it holds other data in good order, of shape {shape}, and is left as it is. "
+                f"To train on the files of this folder, name it as the dataset: dataset={str(folder)!r}, or --dataset. "
+                "For MNIST name another folder with data_dir or XPNET_DATA_DIR."
+            )
+    return None
+
+
+def read_good(path: Path, published: Published) -> bytes | None:
+    """Return what a file holds if that is what was published, packed or not, else None.
 
     Raises
     ------
@@ -72,26 +135,54 @@ def read_good(path: Path, size: int, digest: str) -> bytes | None:
         If it is there and cannot be read.
     """
     try:
-        if not path.is_file() or path.stat().st_size != size:
+        if not path.is_file():
             return None
-        contents = path.read_bytes()
-    except FileNotFoundError:  # another process has just set it aside
+        if path.stat().st_size == published.size:
+            contents = path.read_bytes()
+            if hashlib.sha256(contents).hexdigest() == published.sha256:
+                return contents
+        contents = unpacked(path, published.contents_size + 1)
+    except (FileNotFoundError, IdxError):  # another process has just set it aside; or it is damaged
         return None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
-    return contents if hashlib.sha256(contents).hexdigest() == digest else None
+    return contents if hashlib.sha256(contents).hexdigest() == published.contents_sha256 else None
 
 
-def _set_aside(path: Path, size: int, digest: str) -> None:
+def _spellings(folder: Path, name: str) -> tuple[Path, ...]:
+    """Return the names that a file goes by: as published, unpacked, and with the point that Kaggle's have."""
+    plain = name.removesuffix(".gz")
+    kaggle = plain.replace("-idx", ".idx")
+    return tuple(folder / spelling for spelling in (name, plain, kaggle, kaggle + ".gz"))
+
+
+def _place(path: Path, good: bytes, published: Published) -> None:
+    """Put a file in its place; what is there, and damaged, keeps its contents under another name."""
+    if not os.path.lexists(path):
+        write_atomically(path, good)
+        return
+    new = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
+    write_atomically(new, good)
+    try:
+        bad = _set_aside(path, published)
+        os.replace(new, path)
+    finally:
+        with contextlib.suppress(OSError):
+            new.unlink()
+    if bad is not None:
+        warnings.warn(f"{path} was damaged: kept as {bad}, fetched anew", stacklevel=4)
+
+
+def _set_aside(path: Path, published: Published) -> Path | None:
     """Rename a file that is not good, unless another process has already replaced it by a good one."""
     bad = path.with_name(path.name + ".bad")
-    if bad.exists():
+    if os.path.lexists(bad):
         bad = path.with_name(f"{path.name}.{secrets.token_hex(4)}.bad")
     try:
         os.replace(path, bad)
     except FileNotFoundError:
-        return
-    if read_good(bad, size, digest) is not None:  # replaced since it was last looked at
+        return None
+    if read_good(bad, published) is not None:  # replaced since it was last looked at
         os.replace(bad, path)
-        return
-    warnings.warn(f"{path} was damaged: kept as {bad}, fetched anew", stacklevel=4)
+        return None
+    return bad

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.data.arrays import to_host
 from xpnet.data.download import DataError
 
 
@@ -27,17 +28,9 @@ def check_pixel_max(pixel_max: Any) -> float:
     return float(pixel_max)
 
 
-def _on_host(argument: str, values: Any) -> NDArray[Any]:
-    try:
-        array = np.asarray(values)
-    except Exception as error:  # each library has its own
-        raise DataError(f"{argument}: {type(values).__name__} is not an array on the host: {error}") from None
-    return array
-
-
 def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
     """Return images as they are kept: C-ordered, in the machine's byte order, uint8, int32 or floats."""
-    array = _on_host(argument, images)
+    array = to_host(argument, images)
     if array.dtype.kind not in "uif":
         raise DataError(f"{argument}: dtype {array.dtype}; must be integers or floats")
     if not 2 <= array.ndim <= 4 or array.size == 0:
@@ -62,10 +55,11 @@ def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
 
 def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
     """Return labels as they are kept: int64."""
-    array = _on_host(argument, labels)
+    array = to_host(argument, labels)
     if array.ndim != 1 or array.dtype.kind not in "ui":
         raise DataError(
-            f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers"
+            f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers. "
+            "xpnet.Dataset.from_arrays takes names, one-hot rows and whole floats"
         )
     if array.size and (array.min() < 0 or array.max() >= classes):
         raise DataError(

@@ -1,25 +1,26 @@
 """Fetching files over a network that may do anything.
 
-Every wait has an end and every download a limit. A mirror that fails is followed by the next; only faults that pass
-(time-outs, broken connections, "too many requests", errors inside the server) are tried again. A file takes its
-place in the cache only after its SHA-256 has been checked, by a rename, so any number of processes may do this at
-once.
+Every wait has an end, every download a limit, and memory is bounded whatever a server sends: the standard library's
+`http.client` reads each line and all headers within limits, redirects are followed here without their bodies, and
+nothing is logged. A mirror that fails is followed by the next; only faults that pass (time-outs, broken connections,
+"too many requests", errors inside the server) are tried again. The SHA-256 of what was fetched is checked before
+anyone sees it.
+
+Addresses may hold passwords. No message quotes an address that the user gave, nor the words of an error about it.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import os
-import shutil
-import tempfile
+import re
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-from urllib.parse import urlsplit, urlunsplit
-
-from xpnet.files import write_atomically
+from typing import TypeVar
+from urllib.parse import urlsplit
 
 T = TypeVar("T")
 
@@ -37,10 +38,6 @@ PROBE_DEADLINE = 8.0
 ATTEMPTS = 3
 BACK_OFF = 0.5
 """How often a passing fault is tried, and the seconds before the second time, doubled for each further one."""
-
-_PIECE = 1 << 16
-_FOLDER_PREFIX = ".fetch-"
-_STALE_AFTER = 3600.0
 
 
 class DataError(ValueError):
@@ -95,14 +92,17 @@ def any_mirror_answers(file_name: str) -> bool:
     """Find out within `PROBE_DEADLINE` whether a mirror has a file; all are asked at once.
 
     Names are looked up by the system, which knows no time-out; so each mirror is asked in a thread that nobody
-    waits for longer than that.
+    waits for longer than that. Where no thread can start, they are asked one after another.
     """
     if offline():
         return False
     answered = threading.Event()
     threads = [threading.Thread(target=_probe, args=(base + file_name, answered), daemon=True) for base in mirrors()]
-    for thread in threads:
-        thread.start()
+    try:
+        for thread in threads:
+            thread.start()
+    except RuntimeError:
+        return any(_answers(base + file_name) for base in mirrors())
     deadline = time.monotonic() + PROBE_DEADLINE
     while time.monotonic() < deadline and any(thread.is_alive() for thread in threads):
         if answered.wait(0.05):
@@ -110,19 +110,21 @@ def any_mirror_answers(file_name: str) -> bool:
     return answered.is_set()
 
 
-def fetch(path: Path, size: int, digest: str, bases: tuple[str, ...]) -> tuple[bytes, tuple[str, ...]]:
-    """Fetch a file from the first mirror that has it, and put it in its place.
+def fetch(name: str, size: int, digest: str, bases: tuple[str, ...], folder: Path) -> tuple[bytes, tuple[str, ...]]:
+    """Fetch a file from the first mirror that has it.
 
     Parameters
     ----------
-    path : Path
-        Where it goes. The folder must exist, and the mirrors know the file by the same name.
+    name : str
+        What the mirrors call it.
     size : int
         Its size in bytes: no more is read.
     digest : str
         Its SHA-256.
     bases : tuple of str
         The mirrors' addresses.
+    folder : Path
+        Where errors tell users to put it by hand.
 
     Returns
     -------
@@ -134,21 +136,18 @@ def fetch(path: Path, size: int, digest: str, bases: tuple[str, ...]) -> tuple[b
     ------
     DownloadError
         If no mirror gives it, with the cause for each.
-    OSError
-        If the folder cannot be written to.
     """
-    _sweep(path.parent)
     causes = []
     silent = []
     for base in bases:
         try:
-            contents = _fetch_from(base + path.name, path, size, digest)
+            contents = _fetch_from(base + name, size, digest)
         except (DownloadError, PassingFault) as error:
-            causes.append(f"  {_without_password(base)}{path.name}: {error}")
+            causes.append(f"  {address_to_show(base, name)}: {error}")
             silent += [base] if isinstance(error, PassingFault) else []
         else:
             return contents, (*(base for base in bases if base not in silent), *silent)
-    raise DownloadError(f"cannot fetch {path.name}:\n" + "\n".join(causes) + f"\nYou can {ways_out(path.parent)}.")
+    raise DownloadError(f"cannot fetch {name}:\n" + "\n".join(causes) + f"\nYou can {ways_out(folder)}.")
 
 
 def ways_out(folder: Path) -> str:
@@ -159,51 +158,49 @@ def ways_out(folder: Path) -> str:
     )
 
 
-def _sweep(folder: Path) -> None:
-    """Remove what downloads that were killed have left, long enough ago that none of them can still be running."""
-    for left in folder.glob(_FOLDER_PREFIX + "*"):
-        with contextlib.suppress(OSError):
-            if time.time() - left.stat().st_mtime > _STALE_AFTER:
-                shutil.rmtree(left)
+def address_to_show(base: str, name: str) -> str:
+    """Return the address of a file as it may be shown: of the user's own mirror only the host.
+
+    A user's name, a password or a token may stand anywhere in an address, and an address with a mistake in it is
+    taken apart in the wrong places. So it is shown only where nothing is in doubt.
+    """
+    if base in MIRRORS and "@" not in base and "?" not in base:
+        return base + name
+    with contextlib.suppress(ValueError):
+        parts = urlsplit(base)
+        host = parts.netloc.rpartition("@")[2]
+        if "@" not in base.replace(parts.netloc, "", 1) and re.fullmatch(
+            r"[\w.-]+(:\d+)?|\[[\da-fA-F:.]+\](:\d+)?", host
+        ):
+            return f"{name} from {parts.scheme}://{host} (XPNET_MNIST_URL)"
+    return f"{name} from the address in XPNET_MNIST_URL"
 
 
-def _fetch_from(url: str, path: Path, size: int, digest: str) -> bytes:
+def _fetch_from(url: str, size: int, digest: str) -> bytes:
     """Fetch from one mirror, trying again what is worth it."""
     for attempt in range(ATTEMPTS - 1):
         try:
-            return _retrieve(url, path, size, digest)
+            return _retrieve(url, size, digest)
         except PassingFault:
             time.sleep(BACK_OFF * 2**attempt)
-    return _retrieve(url, path, size, digest)
+    return _retrieve(url, size, digest)
 
 
-def _retrieve(url: str, path: Path, size: int, digest: str) -> bytes:
-    """Let pooch download into a folder of its own and check the hash; then put the file in its place."""
-    # An abandoned download may still be creating its file when the folder goes.
-    with tempfile.TemporaryDirectory(dir=path.parent, prefix=_FOLDER_PREFIX, ignore_cleanup_errors=True) as folder:
-        contents = _within(FILE_DEADLINE, lambda: _pooch_retrieve(url, folder, size, digest))
-        # pooch leaves a file that only its owner can read, and the cache may be shared. So it is written anew.
-        write_atomically(path, contents)
+def _retrieve(url: str, size: int, digest: str) -> bytes:
+    from xpnet.data.http import Request
+
+    request = Request(url, CONNECT_TIMEOUT, READ_TIMEOUT, FILE_DEADLINE)
+    contents = _within(FILE_DEADLINE, lambda: request.read(size), request.cancel)
+    if hashlib.sha256(contents).hexdigest() != digest:
+        raise DownloadError("the file it gives has another SHA-256")
     return contents
 
 
-def _pooch_retrieve(url: str, folder: str, size: int, digest: str) -> bytes:
-    import pooch
-
-    pooch.get_logger().setLevel("WARNING")
-    try:
-        path = pooch.retrieve(url, f"sha256:{digest}", fname="file", path=folder, downloader=_bounded(size))
-    except DownloadError:
-        raise
-    except ValueError:
-        raise DownloadError("the file it gives has another SHA-256") from None
-    return Path(path).read_bytes()
-
-
-def _within(seconds: float, work: Callable[[], T]) -> T:
-    """Do something in a thread that nobody waits for longer than that.
+def _within(seconds: float, work: Callable[[], T], cancel: Callable[[], None]) -> T:
+    """Do something in a thread that nobody waits for longer than that, and cancel it then.
 
     No other limit holds them all: looking up a name, and a server that sends a byte now and then, know no time-out.
+    Where no thread can start, the limits of the request itself have to do.
     """
     results: list[T] = []
     errors: list[BaseException] = []
@@ -215,98 +212,29 @@ def _within(seconds: float, work: Callable[[], T]) -> T:
             errors.append(error)
 
     thread = threading.Thread(target=run, daemon=True)
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError:
+        return work()
     thread.join(seconds)
     if results:
         return results[0]
-    raise errors[0] if errors else DownloadError(f"took more than {seconds:g} s")
+    if errors:
+        raise errors[0]
+    cancel()
+    raise DownloadError(f"took more than {seconds:g} s")
 
 
-def _bounded(size: int) -> Callable[[str, Any, Any], None]:
-    """Return a downloader for pooch that reads no more than ``size`` bytes and a piece."""
-
-    def download(url: str, output_file: Any, pooch: Any) -> None:
-        read = 0
-        with _open(url) as response, open(output_file, "wb") as file:
-            for piece in _pieces(response):
-                read += len(piece)
-                if read > size:
-                    raise DownloadError(f"sends more than the {size} bytes that the file has")
-                file.write(piece)
-        if read < size:
-            raise DownloadError(f"sends {read} bytes, and the file has {size}")
-
-    return download
-
-
-def _open(url: str) -> Any:
-    """Ask for a file, and sort what may go wrong into what passes and what does not."""
-    import requests
-    import urllib3
+def _answers(url: str) -> bool:
+    from xpnet.data.http import Request
 
     try:
-        # Asked for as it is: a .gz file that is unpacked on the way would not have its hash any more.
-        response = requests.get(
-            url,
-            stream=True,
-            timeout=(CONNECT_TIMEOUT, READ_TIMEOUT),
-            headers={"Accept-Encoding": "identity", "User-Agent": "xpnet"},
-        )
-    except requests.Timeout as error:
-        raise PassingFault("no answer in time") from error
-    # Addresses that cannot be read leave requests as errors of urllib3 and as plain ones.
-    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
-        raise _fault("no connection", error) from error
-    if response.status_code == 200:
-        return response
-    response.close()
-    kind = PassingFault if response.status_code == 429 or response.status_code >= 500 else DownloadError
-    raise kind(f"HTTP status {response.status_code}")
-
-
-def _pieces(response: Any) -> Any:
-    """Yield the bytes as they were sent, whatever encoding the server says they have."""
-    import urllib3
-
-    try:
-        yield from response.raw.stream(_PIECE, decode_content=False)
-    except urllib3.exceptions.TimeoutError as error:
-        raise PassingFault("stopped sending in the middle") from error
-    except urllib3.exceptions.ProtocolError as error:
-        raise PassingFault(f"broke off in the middle: {_reason(error)}") from error
-    except (urllib3.exceptions.HTTPError, OSError) as error:
-        raise _fault("broke off in the middle", error) from error
+        Request(url, CONNECT_TIMEOUT, READ_TIMEOUT, PROBE_DEADLINE).read(0)
+    except (DownloadError, PassingFault):
+        return False
+    return True
 
 
 def _probe(url: str, answered: threading.Event) -> None:
-    try:
-        _open(url).close()
-    except (DownloadError, PassingFault):
-        return
-    answered.set()
-
-
-def _fault(what: str, error: BaseException) -> DownloadError | PassingFault:
-    """Sort a fault by its cause: what was cut off or timed out may pass; a refusal or an unknown name will not."""
-    passing = isinstance(_cause(error), TimeoutError | ConnectionResetError | ConnectionAbortedError | BrokenPipeError)
-    return (PassingFault if passing else DownloadError)(f"{what}: {_reason(error)}")
-
-
-def _cause(error: BaseException) -> BaseException:
-    """Return the innermost cause: what wraps it only repeats the address."""
-    while (inner := error.__cause__ or error.__context__) is not None:
-        error = inner
-    return error
-
-
-def _reason(error: BaseException) -> str:
-    cause = _cause(error)
-    return " ".join(f"{type(cause).__name__}: {cause}".split())[:200]
-
-
-def _without_password(base: str) -> str:
-    """Return an address as it may be shown: without the name and password of the user."""
-    with contextlib.suppress(ValueError):
-        parts = urlsplit(base)
-        return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
-    return base
+    if _answers(url):
+        answered.set()

@@ -170,27 +170,67 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
 
+def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
+    """Return the shape of the array in an IDX file, after reading it through once in little memory.
+
+    Raises
+    ------
+    IdxError, OSError
+        As `read_idx` does.
+    """
+    with open(path, "rb") as file:
+        return _read(file, str(path), keep=False)[1]
+
+
+def unpacked(path: str | os.PathLike[str], limit: int) -> bytes:
+    """Return the first ``limit`` bytes of a file, decompressed if it is compressed with gzip."""
+    with open(path, "rb") as file:
+        stream = gzip.GzipFile(fileobj=file) if _is_gzip(file) else file
+        try:
+            return bytes(_read_at_most(stream, limit))
+        except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+            raise IdxError(f"{path}: damaged gzip data: {error}") from None
+
+
 def _decode(file: io.BufferedReader, name: str) -> NDArray[Any]:
     """Decode a file as it is read: one that is not IDX is refused at its first bytes, however long it is."""
-    compressed = file.peek(2)[:2] == _GZIP_MAGIC
-    stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if compressed else file
-    try:
-        dtype, shape = _read_header(stream, name)
-        promised = math.prod(shape) * dtype.itemsize
-        body = _read_at_most(stream, promised + 1)
-    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise IdxError(f"{name}: damaged gzip data: {error}") from None
-    if len(body) != promised:
-        what = "more" if len(body) > promised else f"only {len(body)}"
-        raise IdxError(
-            f"{name}: the header promises {promised} bytes of data for shape {shape}, but the file has {what}"
-        )
+    dtype, shape, body = _read(file, name, keep=True)
     try:
         array: NDArray[Any] = np.frombuffer(body, dtype).reshape(shape)
     except ValueError as error:
         # The bytes are all there: it is the dimensions, too many or too long beside a zero, that no array can have.
         raise IdxError(f"{name}: shape {shape} is more than an array can have: {error}") from None
     return array.astype(dtype.newbyteorder("="), copy=False)
+
+
+def _read(file: io.BufferedReader, name: str, keep: bool) -> tuple[np.dtype[Any], tuple[int, ...], bytearray]:
+    """Return the type, the shape and, if wanted, the bytes of an array, which must be as many as promised."""
+    compressed = _is_gzip(file)
+    stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if compressed else file
+    try:
+        dtype, shape = _read_header(stream, name)
+        promised = math.prod(shape) * dtype.itemsize
+        if keep:
+            body = _read_at_most(stream, promised + 1)
+            size = len(body)
+        else:
+            body, size = bytearray(), 0
+            while size <= promised and (piece := stream.read(_CHUNK)):
+                size += len(piece)
+    except (gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise IdxError(f"{name}: damaged gzip data: {error}") from None
+    except MemoryError:
+        raise IdxError(f"{name}: its {promised:,} bytes are more than there is memory for") from None
+    if size != promised:
+        what = "more" if size > promised else f"only {size}"
+        raise IdxError(
+            f"{name}: the header promises {promised} bytes of data for shape {shape}, but the file has {what}"
+        )
+    return dtype, shape, body
+
+
+def _is_gzip(file: io.BufferedReader) -> bool:
+    return file.peek(2)[:2] == _GZIP_MAGIC
 
 
 def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], tuple[int, ...]]:

@@ -7,6 +7,7 @@ as MNIST was made, so that a network trained on MNIST can read it.
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import warnings
 from collections.abc import Iterator
@@ -228,3 +229,31 @@ def _pillow_errors(name: str) -> Iterator[None]:
         raise DataError(f"{name}: more than {MAX_PIXELS:,} pixels: make it smaller") from None
     except Exception as error:  # decoders raise exceptions of their own: struct.error, zlib.error
         raise DataError(f"{name}: cannot be read: {error}") from None
+
+
+def is_path(images: Any) -> bool:
+    """Whether images are given as a path, or as a list of paths."""
+    if isinstance(images, list | tuple) and images:
+        return all(isinstance(image, str | os.PathLike) for image in images)
+    return isinstance(images, str | os.PathLike)
+
+
+def images_of(paths: Any, input_shape: tuple[int, ...], pixel_max: float) -> NDArray[np.uint8]:
+    """Prepare photographs for a network whose images are laid out as MNIST's or as the bundled digits.
+
+    Raises
+    ------
+    DataError
+        If the network takes other images, or a picture cannot be read.
+    """
+    layouts = {784: (28, 20, 14.0), 64: (8, 8, 3.5)}
+    numbers = math.prod(input_shape)
+    square = len(input_shape) == 1 or input_shape == (math.isqrt(numbers), math.isqrt(numbers), 1)
+    if numbers not in layouts or not square or pixel_max > 255:
+        raise DataError(
+            f"images={str(paths)[:80]!r}: photographs are prepared for digits of 28 by 28 or 8 by 8 pixels, and this "
+            f"network takes {input_shape}: make an array of them, see xpnet.data.load_image"
+        )
+    size, box, center = layouts[numbers]
+    listed = paths if isinstance(paths, list | tuple) else [paths]
+    return np.stack([prepare_digit(path, size=size, box=box, center=center, pixel_max=pixel_max) for path in listed])

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Callable, Mapping, Sequence
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,9 @@ from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
 from xpnet.typing import Array, Arrays, HostArrays, Shape
+
+if TYPE_CHECKING:
+    from xpnet.data.facts import Facts
 
 EVALUATION_BATCH = 500
 """Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
@@ -66,6 +69,8 @@ class TrainedNetwork(Network):
     state: list[Arrays]
     backend: Backend
     dtype: str
+    facts: Facts | None = None
+    """What the images were like that it was trained on, where that is known: other images are compared."""
 
     def __init__(
         self,
@@ -112,17 +117,24 @@ class TrainedNetwork(Network):
         'float64'
         """
         chosen = self.dtype if dtype is None else check_dtype(dtype)
-        return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen)
+        return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen).remember(self.facts)
 
     def __getstate__(self) -> dict[str, Any]:
         """Go through host arrays, so that a copy or a pickle holds nothing of the library's."""
         params, state = self.host_arrays()
         network = Network(self.layers, self.input_shape, self.pixel_max)
-        return {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
+        arrays = {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
+        return {"arrays": arrays, "facts": self.facts}
 
     def __setstate__(self, saved: dict[str, Any]) -> None:
         """Undo `__getstate__`."""
-        self.__init__(**saved)  # type: ignore[misc]
+        self.__init__(**saved["arrays"])  # type: ignore[misc]
+        self.remember(saved["facts"])
+
+    def remember(self, facts: Facts | None) -> TrainedNetwork:
+        """Keep what the images were like that it was trained on, and return it."""
+        object.__setattr__(self, "facts", facts)
+        return self
 
     # Its arrays ---------------------------------------------------------------------------------------------------
 
@@ -158,7 +170,8 @@ class TrainedNetwork(Network):
             Of any library, on any of its devices, in any memory layout and byte order, read-only or not; moved to
             the network's backend. Integers of any size are pixels, from 0 to ``pixel_max``, by which they are
             divided. Floating-point images of any precision that NumPy has must be scaled already; they are rounded
-            to the network's dtype. There may be none, ``n = 0``.
+            to the network's dtype. There may be none, ``n = 0``. A path or a list of paths names photographs of digits,
+            which `xpnet.data.prepare_digit` prepares.
 
         Returns
         -------
@@ -176,8 +189,7 @@ class TrainedNetwork(Network):
             If the network has no weights; or the images hold integers that are no pixels, NaN, infinity, or numbers
             too large for the network's dtype.
         """
-        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
-        host = check_images(self, host, self.dtype)
+        host = self._images(images)
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
         with self.backend.session(self.dtype):
             at_once = self._at_once()
@@ -191,6 +203,20 @@ class TrainedNetwork(Network):
         """Return how many samples go through the network at once: fewer where a layer gives very many numbers."""
         largest = max(math.prod(shape) for shape in self.shapes)
         return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
+
+    def _images(self, images: Any) -> NDArray[Any]:
+        """Return images on the host, after a look at whether they are like those that were trained on."""
+        from xpnet.data.facts import check_alike, check_layout
+        from xpnet.data.photos import images_of, is_path
+
+        if is_path(images):
+            images = images_of(images, self.input_shape, self.pixel_max)
+        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        host = check_images(self, host, self.dtype)
+        if self.facts is not None:
+            check_layout("images", host.shape[1:], self.facts.sample_shape)
+            check_alike("images", self.facts, host, self.pixel_max)
+        return host
 
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
@@ -253,11 +279,11 @@ class TrainedNetwork(Network):
         >>> [output.shape for output in run.network.layer_outputs(run.data.test_images[:3])]
         [(3, 100), (3, 100), (3, 100), (3, 10)]
         """
-        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
+        host = self._images(images)
         outputs = []
         with self.backend.session(self.dtype):
             ctx, xp = context(self.backend), self.backend.xp
-            x = self.backend.asarray(check_images(self, host, self.dtype))
+            x = self.backend.asarray(host)
             x = self.prepare(x, getattr(xp, self.dtype), xp)
             for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
                 x, _ = layer.forward(params, x, ctx._replace(state=state))

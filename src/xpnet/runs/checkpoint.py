@@ -379,7 +379,7 @@ def _load_checkpoint(path: Path, epoch: int, most: int) -> Checkpoint:
 # The configuration of a run ---------------------------------------------------------------------------------------
 
 
-FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads"}
+FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads", "images"}
 """The settings that a resumed run may change: to train for longer, and to go on elsewhere."""
 
 

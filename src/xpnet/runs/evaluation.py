@@ -150,7 +150,10 @@ def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
         raise ValueError(
             f"data: {data.name} has {data.classes} classes, but the network's output is {network.output_shape}"
         )
-    predictions = network.predict(data.test_images)
+    images = data.test_images
+    if images.dtype.kind in "ui" and data.pixel_max != network.pixel_max:
+        images = images / np.asarray(data.pixel_max, network.dtype)  # by the dataset's own brightest pixel
+    predictions = network.predict(images)
     return Evaluation(predictions, confusion_matrix(data.test_labels, predictions, data.classes))
 
 

@@ -17,6 +17,7 @@ import numpy as np
 
 from xpnet.backends import DTYPES, Backend, check_dtype, get_backend
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import Facts
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.nn.network import Network
 from xpnet.nn.trained import TrainedNetwork
@@ -350,7 +351,8 @@ def load(
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
-    return TrainedNetwork.from_named(network, arrays, opened, chosen)
+    facts = Facts.from_config(config.get("images"))
+    return TrainedNetwork.from_named(network, arrays, opened, chosen).remember(facts)
 
 
 def _most_bytes(described: Mapping[str, Any]) -> int:

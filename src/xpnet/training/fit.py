@@ -224,7 +224,7 @@ def fit(
             stopped = _run_epochs(loop, reached, directory, config, [reporter.epoch, *callbacks])
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
-            run = Run(loop.result(reached[0]), reached[0].history, config, data)
+            run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data)
             if directory is not None and ranks.first:
                 run.save(directory.path)
             if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
@@ -240,7 +240,7 @@ def _so_far(loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Datase
     if not snapshot.history:
         return None
     try:
-        return Run(loop.result(snapshot), snapshot.history, config, data)
+        return Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data)
     except Exception:  # a compiled epoch that was broken off has taken the arrays with it
         return None
 
@@ -271,6 +271,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "recipe": recipe,
         "dataset": data.name,
         "data_fingerprint": data.fingerprint(),
+        "images": data.facts.to_config(),
         "train_samples": len(data.train_images),
         "backend": step.backend.spec,
         "device": step.backend.device_name,

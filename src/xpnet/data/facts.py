@@ -1,0 +1,236 @@
+"""What images are like, in a few numbers, so that images of another kind are noticed before a network answers them.
+
+All numbers are those that a network sees: integers divided by ``pixel_max``, floats as they are.
+"""
+
+from __future__ import annotations
+
+import math
+import sys
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.download import DataError
+
+SAMPLES = 2000
+"""So many images at most are looked at, evenly spread over the set; for the range, all of them."""
+
+ENOUGH = 20
+"""Fewer images than this may have any mean."""
+
+SILENCE = "(to silence: warnings.simplefilter('ignore', xpnet.DataWarning))"
+
+
+class DataWarning(UserWarning):
+    """Data look like a mistake that is often made; the message says which.
+
+    Examples
+    --------
+    >>> import warnings
+    >>> import xpnet
+    >>> warnings.simplefilter("ignore", xpnet.DataWarning)
+    """
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a set of images is like.
+
+    Attributes
+    ----------
+    kind : {"integers", "floats"}
+    low, high, mean, deviation : float
+        Of all values.
+    edge : float
+        The mean over the outermost pixels of the images.
+    sample_shape : tuple of int
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.data.facts import Facts
+    >>> facts = Facts.of(np.asarray([[[0, 255], [255, 0]]], dtype=np.uint8), 255.0)
+    >>> facts.kind, facts.low, facts.high, facts.mean, facts.deviation
+    ('integers', 0.0, 1.0, 0.5, 0.5)
+    """
+
+    kind: str
+    low: float
+    high: float
+    mean: float
+    deviation: float
+    edge: float
+    sample_shape: tuple[int, ...]
+
+    @classmethod
+    def of(cls, images: NDArray[Any], pixel_max: float) -> Facts:
+        """Look at images of shape (n, ...), of which there must be one."""
+        integers = images.dtype.kind in "ui"
+        scale = pixel_max if integers else 1.0
+        few = images[:: max(1, len(images) // SAMPLES)]
+        edge = few
+        if images.ndim >= 3 and min(images.shape[1:3]) > 2:
+            inner = np.ones(images.shape[1:3], dtype=np.bool_)
+            inner[1:-1, 1:-1] = False
+            edge = few[:, inner]
+        numbers = (images.min(), images.max(), few.mean(dtype=np.float64), few.std(dtype=np.float64), edge.mean())
+        low, high, mean, deviation, border = (float(f"{float(number) / scale:.6g}") for number in numbers)
+        kind = "integers" if integers else "floats"
+        return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]))
+
+    def to_config(self) -> dict[str, Any]:
+        """Return them as JSON can hold them."""
+        return asdict(self) | {"sample_shape": list(self.sample_shape)}
+
+    @classmethod
+    def from_config(cls, config: Any) -> Facts | None:
+        """Undo `to_config`; None for what is no such description, as in a run of an earlier version."""
+        names = ("low", "high", "mean", "deviation", "edge")
+        if not isinstance(config, Mapping) or config.get("kind") not in ("integers", "floats"):
+            return None
+        numbers = [config.get(name) for name in names]
+        shape = config.get("sample_shape")
+        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers) or not isinstance(shape, list):
+            return None
+        if not all(isinstance(size, int) and size > 0 for size in shape):
+            return None
+        low, high, mean, deviation, edge = (float(x) for x in numbers if x is not None)
+        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape))
+
+
+def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: float) -> None:
+    """Compare images with those that a network was, or is to be, trained on.
+
+    Raises
+    ------
+    DataError
+        If one are integers, the other floats, and they differ in scale: one of them is a mistake.
+
+    Warns
+    -----
+    DataWarning
+        In one line, of the likeliest mistake.
+    """
+    if images.size == 0:
+        return
+    facts = Facts.of(images, pixel_max)
+    if facts.low == facts.high:  # a blank image tells nothing
+        return
+    ratio = _scale_of(facts) / _scale_of(trained) if _scale_of(trained) > 0 else 1.0
+    signed = trained.low < -0.05 * _scale_of(trained)
+    far = ratio > 8 or (ratio < 1 / 8 and facts.kind == "integers")
+    if facts.kind != trained.kind and (far or (signed and facts.low >= 0)):
+        raise DataError(
+            f"{argument}: {_words(facts)}, but the training images are {_words(trained)}: scale both alike. Integers "
+            "are divided by pixel_max, floats are taken as they are"
+        )
+    guess = _guess(facts, trained, ratio, len(images))
+    if guess:
+        warn(f"{argument}: {guess} They are {_words(facts)}, and the training images {_words(trained)} {SILENCE}")
+
+
+def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
+    """Warn of training data that look like a mistake: their scale, their layout, their classes."""
+    shape = images.shape[1:]
+    if images.dtype.kind == "f" and images.ndim > 2:
+        high = float(images.max())
+        if images.min() >= 0 and high > 1.5 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
+            warn(
+                f"{name}: floats from 0 to {high:g}, all whole, look like pixels that nobody has divided; floats are "
+                f"taken as they are. Give integers, divide by {_round_up(high)}, or use Dataset.from_arrays {SILENCE}"
+            )
+    if looks_channels_first(shape):
+        warn(f"{name}: samples of shape {shape}: channels first? Give (height, width, channels) {SILENCE}")
+    counts = np.bincount(labels, minlength=len(class_names))
+    if missing := [class_names[k] for k in np.flatnonzero(counts == 0).tolist()]:
+        if len(labels) >= 10 * len(class_names):
+            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to tell them {SILENCE}")
+    elif counts.min() < 0.1 * counts.mean() and len(labels) >= 100:
+        rare = int(counts.argmin())
+        warn(
+            f"{name}: {counts[rare]:,} of {len(labels):,} training images are of class {class_names[rare]}: a network "
+            f"may never answer it, and still have a high accuracy {SILENCE}"
+        )
+
+
+def looks_channels_first(shape: Sequence[int]) -> bool:
+    """Whether (channels, height, width) is likelier for a sample of three axes than (height, width, channels)."""
+    return len(shape) == 3 and shape[0] in (1, 3) and shape[1] > 4 and shape[2] > 4
+
+
+def check_layout(argument: str, shape: Sequence[int], trained: Sequence[int]) -> None:
+    """Compare the axes of samples with those that were trained on.
+
+    Axes of length 1 count for nothing, and a sample may be in one row.
+
+    Raises
+    ------
+    DataError
+        If they are arranged in another way.
+    """
+    long, wanted = ([size for size in sizes if size != 1] for sizes in (shape, trained))
+    if len(long) <= 1 or len(wanted) <= 1 or long == wanted:
+        return
+    guess = " (channels first?)" if sorted(long) == sorted(wanted) and len(long) == 3 else ""
+    raise DataError(
+        f"{argument}: samples of shape {tuple(shape)}, but the network was trained on {tuple(trained)}{guess}"
+    )
+
+
+def warn(message: str) -> None:
+    """Warn of data, with the line that called xpnet."""
+    level, frame = 2, sys._getframe(1)
+    while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
+        "xpnet",
+        "dataclasses",
+    ):
+        frame, level = frame.f_back, level + 1
+    warnings.warn(message, DataWarning, stacklevel=level)
+
+
+def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
+    """Name the likeliest mistake, or nothing."""
+    span = trained.high - trained.low
+    if span <= 0 or (facts.kind != trained.kind and facts.kind == "integers"):
+        return ""
+    if ratio > 8:
+        return "not divided by the brightest pixel?"
+    if ratio < 1 / 8 and facts.low >= 0:
+        return "divided twice?"
+    if trained.low >= 0 and facts.low < -0.1 * span:
+        return "standardised, unlike the training images?"
+    if trained.low < -0.1 * span and facts.low >= 0 and n >= ENOUGH:
+        return "not standardised, unlike the training images?"
+    mirrored = trained.low + trained.high - trained.mean
+    mirrored_edge = trained.low + trained.high - trained.edge
+    nearer = abs(facts.mean - mirrored) < abs(facts.mean - trained.mean)
+    edge_nearer = abs(facts.edge - mirrored_edge) < abs(facts.edge - trained.edge)
+    if (
+        nearer
+        and edge_nearer
+        and abs(mirrored - trained.mean) > 0.3 * span
+        and abs(mirrored_edge - trained.edge) > 0.3 * span
+    ):
+        return "inverted?"
+    return ""
+
+
+def _scale_of(facts: Facts) -> float:
+    return max(abs(facts.low), abs(facts.high))
+
+
+def _words(facts: Facts) -> str:
+    return f"{facts.kind} that a network sees from {facts.low:g} to {facts.high:g}, mean {facts.mean:.3g}"
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
+def _round_up(high: float) -> int:
+    return next((limit for limit in (16, 255, 65535) if high <= limit), math.ceil(high))

@@ -1,0 +1,127 @@
+"""Labels as people have them, turned into the numbers of classes, and the classes' names.
+
+Integers, strings, booleans, whole floats and one-hot rows are plain. What could mean several things is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from xpnet.data.arrays import to_host
+from xpnet.data.download import DataError
+
+MAX_CLASSES = 10_000
+"""More distinct labels than this are taken for a mistake: numbers to predict, not classes."""
+
+
+def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
+    """Return labels of shape (n,), integers or strings.
+
+    Raises
+    ------
+    DataError
+        If it is not clear which label each sample has.
+
+    Examples
+    --------
+    >>> from xpnet.data.labels import plain_labels
+    >>> plain_labels("labels", [[0.0, 1.0], [1.0, 0.0]]).tolist()
+    [1, 0]
+    """
+    array = to_host(argument, labels)
+    if array.ndim == 2 and array.shape[1] == 1:
+        array = array[:, 0]
+    if array.ndim == 2 and array.dtype.kind in "buif":
+        ones = array == 1
+        if not ((ones | (array == 0)).all() and (ones.sum(axis=1) == 1).all()):
+            raise DataError(
+                f"{argument}: shape {array.shape}: rows that are not one-hot (a single 1, else 0). "
+                "Probabilities are no labels: take numpy.argmax(labels, axis=1) if that is what you mean"
+            )
+        return np.asarray(np.argmax(array, axis=1))
+    if array.ndim != 1:
+        raise DataError(f"{argument}: shape {array.shape}; must be (n,), a label for each image, or one-hot rows")
+    if array.dtype.kind == "f":
+        if missing := int(np.isnan(array).sum()):
+            raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing")
+        if not (np.isfinite(array).all() and (array == np.floor(array)).all()):
+            raise DataError(f"{argument}: floats that are not whole numbers; a label is the number or name of a class")
+        return array.astype(np.int64)
+    if array.dtype.kind == "S":
+        return np.asarray([label.decode("utf-8", "replace") for label in array.tolist()], dtype=np.str_)
+    if array.dtype.kind == "b":
+        return np.where(array, "True", "False")
+    if array.dtype.kind not in "uiU":
+        raise DataError(f"{argument}: {array.dtype} values; a label is the number or name of a class")
+    return array
+
+
+def name_classes(
+    train: NDArray[Any], test: NDArray[Any], classes: int | None = None, names: Sequence[str] | None = None
+) -> tuple[NDArray[np.int64], NDArray[np.int64], tuple[str, ...]]:
+    """Number the classes.
+
+    Parameters
+    ----------
+    train, test : array, shape (n,)
+        From `plain_labels`.
+    classes : int, optional
+        How many there are, if integer labels are their numbers already.
+    names : sequence of str, optional
+        Their names in order. Strings among the labels must be among these; integers are positions in it.
+
+    Returns
+    -------
+    train, test : array of int64
+        From 0.
+    names : tuple of str
+
+    Notes
+    -----
+    Without ``classes`` and ``names``, the distinct labels are the classes: in ascending order, by value where all are
+    integers or strings of digits, else by the alphabet.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.data.labels import name_classes
+    >>> name_classes(np.asarray(["cat", "dog", "cat"]), np.asarray(["dog"]))
+    (array([0, 1, 0]), array([1]), ('cat', 'dog'))
+    """
+    if train.dtype.kind != test.dtype.kind and "U" in (train.dtype.kind, test.dtype.kind):
+        raise DataError(f"test_labels: {test.dtype.name} values, but the training labels are {train.dtype.name}")
+    if train.dtype.kind != "U" and (classes is not None or names is not None):
+        known = tuple(names) if names is not None else tuple(str(k) for k in range(classes or 0))
+        return _in_range("train", train, len(known)), _in_range("test", test, len(known)), known
+    present = sorted({*train.tolist(), *test.tolist()}, key=_order)
+    if len(present) > MAX_CLASSES:
+        raise DataError(
+            f"train_labels: {len(present):,} distinct labels; classes are few. Numbers to predict are not classes"
+        )
+    known = tuple(str(label) for label in present) if names is None else tuple(names)
+    if unknown := [label for label in present if str(label) not in known]:
+        raise DataError(f"train_labels: {unknown[0]!r} is not among class_names: {', '.join(known)[:200]}")
+    if classes is not None and classes != len(known):
+        raise DataError(f"classes={classes}: but {len(known)} names among the labels")
+    numbers = {name: number for number, name in enumerate(known)}
+    each = (np.asarray([numbers[str(label)] for label in labels.tolist()], np.int64) for labels in (train, test))
+    return *each, known  # type: ignore[return-value]
+
+
+def _order(label: Any) -> tuple[bool, int, str]:
+    """Order numbers by value, before words by the alphabet."""
+    text = str(label)
+    number = isinstance(label, int) or (text.isascii() and text.isdecimal())
+    return not number, int(text) if number else 0, text
+
+
+def _in_range(part: str, labels: NDArray[Any], classes: int) -> NDArray[np.int64]:
+    if labels.size and (labels.min() < 0 or labels.max() >= classes):
+        raise DataError(
+            f"{part}_labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1} (classes={classes})"
+        )
+    return labels.astype(np.int64)

@@ -1,0 +1,137 @@
+"""Images of another kind are noticed, and good ones are never suspected."""
+
+import warnings
+
+import numpy as np
+import pytest
+
+import xpnet
+from xpnet import DataError, Dataset, DataWarning
+from xpnet.data.facts import Facts, check_alike
+
+
+@pytest.fixture(scope="module")
+def samples(digits):
+    x = digits.train_images.astype(np.uint8)
+    return x, digits.train_labels, digits.test_images, digits.test_labels
+
+
+def make(x, y, t, labels, **how):
+    return Dataset("mine", x, y, t, labels, **how)
+
+
+def test_floats_that_nobody_divided_are_suspected(samples):
+    x, y, t, labels = samples
+    with pytest.warns(DataWarning, match="floats from 0 to 16, all whole, look like pixels that nobody has divided"):
+        make(x.astype(np.float32), y, t.astype(np.float32), labels)
+
+
+def test_floats_to_train_and_bytes_to_test_are_refused(samples):
+    x, y, t, labels = samples
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DataWarning)
+        with pytest.raises(DataError, match=r"test_images: integers .* but the training images are floats"):
+            make(x.astype(np.float32) * 15, y, t * 15, labels)
+        with pytest.raises(DataError, match="test_images: floats"):
+            make(x, y, t * 1.0, labels, pixel_max=16)
+
+
+def test_channels_first_are_suspected(samples):
+    _, y, _, labels = samples
+    x, t = np.zeros((1000, 3, 16, 16), np.uint8), np.zeros((797, 3, 16, 16), np.uint8)
+    x[0] = 255
+    with pytest.warns(DataWarning, match="channels first"):
+        make(x, y, t, labels)
+
+
+def test_classes_that_are_missing_or_rare_are_named(samples):
+    x, y, t, labels = samples
+    with pytest.warns(DataWarning, match="no training images of 3: "):
+        make(x[y != 3], y[y != 3], t, labels, pixel_max=16)
+    few = np.concatenate([np.flatnonzero(y != 9), np.flatnonzero(y == 9)[:5]])
+    with pytest.warns(DataWarning, match=r"5 of 90\d training images are of class 9"):
+        make(x[few], y[few], t, labels, pixel_max=16)
+
+
+@pytest.mark.parametrize(
+    ("change", "guess"),
+    [
+        (lambda t: t / 255, "divided twice"),
+        (lambda t: 1 - t, "inverted"),
+        (lambda t: (t - 0.13) / 0.31, "standardised"),
+    ],
+)
+def test_what_predictions_are_asked_for_is_compared(mnist, change, guess):
+    facts = Facts.of(mnist.train_images, 255.0)
+    for images in (mnist.test_images[:200] / 255, mnist.test_images[3:4] / 255):
+        with pytest.warns(DataWarning, match=guess):
+            check_alike("images", facts, change(images), 255.0)
+
+
+def test_floats_that_nobody_divided_are_refused_by_a_network_for_pixels(mnist):
+    facts, images = Facts.of(mnist.train_images, 255.0), mnist.test_images[:9].astype(np.float32)
+    with pytest.raises(DataError, match="images: floats that a network sees from 0 to 255"):
+        check_alike("images", facts, images, 255.0)
+    with pytest.raises(DataError, match="images: integers"):
+        check_alike("images", Facts.of(images, 1.0), mnist.test_images, 255.0)
+
+
+def test_good_images_raise_no_alarm(mnist, digits):
+    """Not one by one, nor class by class, nor shifted, nor as floats, nor standardised throughout."""
+    rng = np.random.default_rng(0)
+    clothes = np.clip(rng.normal(0.3, 0.3, (200, 28, 28)), 0, 1)  # as bright as those of Fashion-MNIST
+    for images, labels, pixel_max in (
+        (mnist.test_images[:2000], mnist.test_labels[:2000], 255.0),
+        (digits.test_images, digits.test_labels, 16.0),
+        (clothes, np.arange(200) % 10, 1.0),
+    ):
+        facts = Facts.of(images, pixel_max)
+        standard = (images / pixel_max - 0.13) / 0.31
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            for image in images[:500]:
+                check_alike("images", facts, image[None], pixel_max)
+            for k in range(10):
+                check_alike("images", facts, images[labels == k], pixel_max)
+            check_alike("images", facts, np.roll(images, 3, axis=2), pixel_max)
+            check_alike("images", facts, (images / pixel_max).astype(np.float32), pixel_max)
+            check_alike("images", Facts.of(standard, 1.0), standard[:100], 1.0)
+            Dataset("good", images, labels, images, labels, pixel_max=pixel_max)
+
+
+def test_facts_are_kept_with_the_run(digits, tmp_path):
+    run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    run.save(tmp_path / "run")
+    network = xpnet.load(tmp_path / "run")
+    assert network.facts == run.network.facts == digits.facts
+    assert Facts.from_config(digits.facts.to_config()) == digits.facts
+    assert Facts.from_config({"kind": "floats"}) is None
+    assert Facts.from_config(None) is None
+    with pytest.warns(DataWarning, match="inverted"):
+        network.predict(16 - digits.test_images)
+    with pytest.raises(DataError, match="samples of shape"):
+        network.predict(digits.test_images.reshape(-1, 4, 16))
+
+
+def test_photographs_are_predicted_for(tmp_path):
+    from PIL import Image
+
+    run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    page = np.full((60, 50), 235, dtype=np.uint8)
+    page[10:50, 20:26] = 30
+    Image.fromarray(page).save(tmp_path / "one.png")
+    for given in (tmp_path / "one.png", str(tmp_path / "one.png"), [tmp_path / "one.png"]):
+        assert run.network.predict(given).shape == (1,)
+
+
+def test_a_test_set_of_another_brightness_is_scaled_by_its_own(digits):
+    run = xpnet.train("mlp", dataset="digits", epochs=3, progress=False)
+    brighter = Dataset(
+        "brighter",
+        digits.train_images * 15,
+        digits.train_labels,
+        digits.test_images * 15,
+        digits.test_labels,
+        pixel_max=240,
+    )
+    assert xpnet.evaluate(run.network, brighter).accuracy == pytest.approx(run.evaluation.accuracy, abs=0.01)
