@@ -78,8 +78,11 @@ class Facts:
             inner = np.ones(images.shape[1:3], dtype=np.bool_)
             inner[1:-1, 1:-1] = False
             edge = few[:, inner]
-        numbers = (images.min(), images.max(), few.mean(dtype=np.float64), few.std(dtype=np.float64), edge.mean())
-        low, high, mean, deviation, border = (float(f"{float(number) / scale:.6g}") for number in numbers)
+        with np.errstate(all="ignore"):  # images of 1e300 are refused elsewhere, by name
+            numbers = (images.min(), images.max(), few.mean(dtype=np.float64), few.std(dtype=np.float64), edge.mean())
+        # JSON has no infinity.
+        finite = (float(np.nan_to_num(float(number))) for number in numbers)
+        low, high, mean, deviation, border = (float(f"{number / scale:.6g}") for number in finite)
         kind = "integers" if integers else "floats"
         return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]))
 

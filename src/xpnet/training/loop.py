@@ -237,13 +237,13 @@ class Loop:
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Name an array of the network or the optimizer that holds NaN or infinity, if there is one."""
-        xp, progress = self.backend.xp, snapshot.progress
+        progress = snapshot.progress
         for i, (params, state, moments) in enumerate(
             zip(progress.params, progress.state, progress.moments, strict=True)
         ):
             named = params | state | {f"{name}.{m}": a for name, arrays in moments.items() for m, a in arrays.items()}
             for name, array in named.items():
-                if not bool(xp.all(xp.isfinite(array))):
+                if not np.isfinite(self.backend.to_numpy(array)).all():
                     return f"layers.{i}.{name}"
         return None
 
