@@ -256,7 +256,7 @@ def package(session: nox.Session) -> None:
     session.run("check-wheel-contents", str(wheel))
     session.run("check-manifest")
     session.run("validate-pyproject", "pyproject.toml")
-    session.run("cffconvert", "--validate", "--infile", "CITATION.cff")
+    session.run("cffconvert", "--validate", "--infile", "docs/CITATION.cff")
     session.run("zizmor", "--offline", ".github")
     install(session, "--force-reinstall", str(wheel))
     session.run("python", "-m", "tarfile", "--extract", str(archive), session.create_tmp())

@@ -146,7 +146,7 @@ def test_notebooks_into_a_file_are_refused(tmp_path):
 
 
 def test_the_citation_names_this_version():
-    assert f"\nversion: {xpnet.__version__}\n" in (DOCS.parent / "CITATION.cff").read_text()
+    assert f"\nversion: {xpnet.__version__}\n" in (DOCS / "CITATION.cff").read_text()
 
 
 def test_the_changelog_tells_of_this_version():

@@ -22,8 +22,8 @@ with atheris.instrument_imports(include=["xpnet", "gzip", "csv"]):
 
     import xpnet
     from xpnet.data import IdxError, decode_idx, encode_idx
+    from xpnet.runs import checkpoint, run
     from xpnet.runs.history import COLUMNS, History
-    from xpnet.training import checkpoint, run
 
 FOLDER = Path(tempfile.mkdtemp(prefix="xpnet-fuzz-"))
 NETWORK = xpnet.Network(

@@ -80,8 +80,7 @@ class Facts:
             edge = few[:, inner]
         with np.errstate(all="ignore"):  # images of 1e300 are refused elsewhere, by name
             numbers = (images.min(), images.max(), few.mean(dtype=np.float64), few.std(dtype=np.float64), edge.mean())
-        # JSON has no infinity.
-        finite = (float(np.nan_to_num(float(number))) for number in numbers)
+        finite = (float(np.nan_to_num(float(number))) for number in numbers)  # JSON has no infinity
         low, high, mean, deviation, border = (float(f"{number / scale:.6g}") for number in finite)
         kind = "integers" if integers else "floats"
         return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]))
@@ -142,7 +141,7 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
     shape = images.shape[1:]
     if images.dtype.kind == "f" and images.ndim > 2:
         high = float(images.max())
-        if images.min() >= 0 and high > 1.5 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
+        if images.min() >= 0 and 1.5 < high < 2**16 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
             warn(
                 f"{name}: floats from 0 to {high:g}, all whole, look like pixels that nobody has divided; floats are "
                 f"taken as they are. Give integers, divide by {_round_up(high)}, or use Dataset.from_arrays {SILENCE}"
