@@ -13,13 +13,13 @@ import json
 import os
 import signal
 import sys
-import time
 import warnings
 from pathlib import Path
 from typing import Any
 
 import click
 
+from xpnet import signals
 from xpnet._version import __version__
 from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
@@ -499,7 +499,7 @@ def main(args: list[str] | None = None) -> int:
         return 2
     except (click.Abort, KeyboardInterrupt) as error:
         number = getattr(error.__cause__ or error, "number", signal.SIGINT)
-        return _failed(STOPPED[number], 128 + number)
+        return _failed(signals.STOPPED[number], 128 + number)
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -527,49 +527,14 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
     _tell(message)
 
 
-STOPPED = {2: "interrupted", 15: "terminated", 1: "hung up"}
-"""What SIGINT, SIGTERM and SIGHUP do to a program."""
-
-
-class _Stopped(KeyboardInterrupt):
-    """A signal has come that ends the program."""
-
-    number: int
-
-
-def _heed_signals() -> list[signal.Signals]:
-    """End in order on SIGTERM and SIGHUP as on Ctrl-C, and once only: a burst of signals does not break the ending."""
-    begun = 0.0
-
-    def again(number: int, frame: Any) -> None:
-        if time.monotonic() > begun + 2:  # the first was lost in a library
-            os._exit(128 + number)
-
-    def stop(number: int, frame: Any) -> None:
-        nonlocal begun
-        begun = time.monotonic()
-        for each in heeded:
-            signal.signal(each, again)
-        stopped = _Stopped()
-        stopped.number = number
-        raise stopped
-
-    usual = (signal.SIG_DFL, signal.default_int_handler)  # an ignored one, as SIGHUP is by nohup, stays ignored
-    heeded = [each for each in signal.Signals if each in STOPPED and signal.getsignal(each) in usual]
-    for each in heeded:
-        signal.signal(each, stop)
-    return heeded
-
-
 def entry() -> None:
     """Be the program ``xpnet``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
     warnings.filterwarnings("default", category=UserWarning)  # PYTHONWARNINGS=error is meant for other programs
-    heeded = _heed_signals()
+    signals.heed()
     code = main()
-    for each in heeded:
-        signal.signal(each, signal.SIG_IGN)  # the interpreter's own ending is not to be broken off
+    signals.ignore()
     end_job(code)
     sys.exit(code)

@@ -195,7 +195,7 @@ class TrainedNetwork(Network):
             at_once = self._at_once()
             for start in range(0, host.shape[0], at_once):
                 part = host[start : start + at_once]
-                batch = self.backend.asarray(_padded(part, at_once, self.backend))
+                batch = self.backend.asarray(self.backend.padded(part, at_once))
                 outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch))[: len(part)])
         return np.concatenate(outputs)
 
@@ -311,14 +311,6 @@ class TrainedNetwork(Network):
         from xpnet.export import to_keras
 
         return to_keras(self)
-
-
-def _padded(batch: NDArray[Any], most: int, backend: Backend) -> NDArray[Any]:
-    """Repeat the last sample up to one of few sizes, where the library compiles a program for each."""
-    if type(backend).compile is Backend.compile:
-        return batch
-    size = min(most, 1 << (len(batch) - 1).bit_length())
-    return np.concatenate([batch, np.repeat(batch[-1:], size - len(batch), axis=0)]) if size > len(batch) else batch
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
