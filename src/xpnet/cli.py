@@ -44,7 +44,7 @@ from xpnet.recipes import RECIPES
 from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
 from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
-from xpnet.training.distributed import end_job, get_ranks, hold_back
+from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
 from xpnet.training.train import check_arguments, train
 
 
@@ -111,6 +111,7 @@ def train_command(
     The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
     for options.
     """
+    check_joins(settings["distributed"])
     ranks = get_ranks(settings.pop("distributed"))
     settings |= own
     check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
@@ -536,5 +537,5 @@ def entry() -> None:
     signals.heed()
     code = main()
     signals.ignore()
-    end_job(code)
+    end_job(code, joins=sys.argv[1:2] == ["train"])
     sys.exit(code)

@@ -15,6 +15,7 @@ asked for.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -263,7 +264,7 @@ def _join(distributed: str) -> MPIRanks:
     """Join the MPI job that this process is part of, and see to it that no rank waits for one that has failed."""
     mpi = _mpi()
     world = mpi.COMM_WORLD
-    started = max(_number(os.environ.get(name)) for name in LAUNCHERS)
+    started = _started()
     if world.Get_size() == 1 and started > 1:
         raise ValueError(
             f"distributed={distributed!r}: {started} processes were started, but each finds itself alone: mpiexec "
@@ -296,19 +297,39 @@ def hold_back() -> None:
         time.sleep(GRACE)
 
 
-def end_job(code: int) -> None:
+def check_joins(distributed: str | None) -> None:
+    """Check that a program that `mpiexec` has started several times is to join the others, who may wait for it.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if distributed is None and _started() > 1:
+        name = next(name for name in LAUNCHERS if _number(os.environ.get(name)) > 1)
+        raise ValueError(
+            f"distributed: mpiexec has started {_started()} processes, and this one was not told to join the others: "
+            f"add --distributed mpi, or unset {name} to train by itself"
+        )
+
+
+def end_job(code: int, joins: bool = False) -> None:
     """End all ranks if this process ends with an error, for which the others would wait for ever.
 
     Parameters
     ----------
     code : int
         The exit code; after 0, and in a process that is alone, nothing happens.
+    joins : bool
+        Whether the others are waiting even if this process has not joined them: MPI can only end a job once all have.
     """
-    if code and _rank_and_size()[1] > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if code and (_rank_and_size()[1] > 1 or (joins and _started() > 1)):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # closed
+                stream.flush()
         time.sleep(LAST_WORDS)
-        _mpi().COMM_WORLD.Abort(code)
+        with contextlib.suppress(ValueError):  # there is no MPI
+            _mpi().COMM_WORLD.Abort(code)
 
 
 def _complain_and_end(
@@ -362,6 +383,11 @@ def _processors() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
+
+
+def _started() -> int:
+    """Return how many processes mpiexec has started this one among."""
+    return max(_number(os.environ.get(name)) for name in LAUNCHERS)
 
 
 def _number(text: str | None) -> int:
