@@ -179,15 +179,13 @@ def evaluate_command(
 ) -> None:
     """Test the network in RUN_DIR, on the dataset that it was trained on unless another is named."""
     from xpnet.runs.evaluation import evaluate
+    from xpnet.runs.opened import data_of
 
     network = load(run_dir, backend=backend, dtype=dtype)
-    name = dataset or load_config(run_dir)["dataset"]
-    if dataset is None and name not in NAMES:
-        known = ", ".join(NAMES)
-        raise ValueError(f"{run_dir}: was trained on {name!r}, which is none of {known}: name one by --dataset")
-    data = load_dataset(name, data_dir=data_dir)
     if dataset is None:
-        _check_same_data(run_dir, data)
+        data = data_of(run_dir, load_config(run_dir), data_dir)
+    else:
+        data = load_dataset(dataset, data_dir=data_dir)
     result = evaluate(network, data)
     if as_json:
         print_json({"run": str(run_dir), "dataset": data.name, **result.to_dict()})
@@ -243,19 +241,6 @@ def read_images(path: Path) -> Any:
             f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
             "your own images' in the documentation)"
         ) from None
-
-
-def _check_same_data(run_dir: Path, data: Any) -> None:
-    """Check that a dataset of the name that a run was trained on is that dataset."""
-    config = load_config(run_dir)
-    used, wanted = config.get("train_samples"), config.get("data_fingerprint")
-    if not isinstance(used, int) or not isinstance(wanted, str):
-        return
-    if not 1 <= used <= len(data.train_images) or data.first(used).fingerprint() != wanted:
-        raise ValueError(
-            f"{run_dir}: was trained on other data that were called {data.name!r} too; to test on these all the same, "
-            f"give --dataset {data.name}"
-        )
 
 
 @cli.command("backends", short_help="List the backends and their devices.", epilog=examples("xpnet backends"))

@@ -20,22 +20,22 @@ class NumpyBackend(Backend):
     packages: ClassVar[tuple[str, ...]] = ("numpy",)
     install: ClassVar[str] = "pip install numpy"
 
-    # OpenBLAS, which NumPy brings along, copies the operands of a large product to suit its kernels. Up to a million
-    # multiplications it works on them where they lie, which is up to twice as fast.
+    # OpenBLAS, which NumPy ships with, copies the operands of a large product to suit its kernels. Up to a million
+    # multiplications it works on them in place, which is up to twice as fast.
     product_limit: ClassVar[int | None] = 10**6
 
     threads_compute: ClassVar[bool] = True
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open it on its one device."""
+        """Open NumPy on its only device."""
         if device not in ("", "cpu"):
             raise BackendError("NumPy has one device, 'cpu'")
         return cls("numpy", array_api_compat.array_namespace(np.empty(0)))
 
     @classmethod
     def spec_of(cls, device: Any) -> str:
-        """Return the one spec."""
+        """Return the only spec."""
         return "numpy"
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -47,5 +47,5 @@ class NumpyBackend(Backend):
         return np.errstate(under="ignore")
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
-        """Pass on a copy of the array: the host is the device."""
+        """Pass a copy of the array to ``talk``, since the host is the device."""
         return super().exchange(talk, on_device=True)
