@@ -223,6 +223,10 @@ class Backend:
         """
         return function
 
+    def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
+        """Return a batch, with more rows of any kind where the library had to compile a program for each size."""
+        return batch
+
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
         """Run ``step`` over the leading axis of every array in ``xs``.
 

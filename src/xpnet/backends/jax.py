@@ -71,6 +71,11 @@ class JaxBackend(Backend):
         compiled: Callable[..., Any] = importlib.import_module("jax").jit(function, donate_argnums=tuple(donate))
         return compiled
 
+    def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
+        """Repeat the last row up to a power of two, or ``most``: a program and its memory stay for each size."""
+        missing = min(most, 1 << (len(batch) - 1).bit_length()) - len(batch)
+        return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing > 0 else batch
+
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
         """Run `jax.lax.scan`, one compiled loop."""
         result: tuple[Any, Array | None] = importlib.import_module("jax").lax.scan(step, carry, xs)
@@ -96,4 +101,5 @@ class StepwiseJaxBackend(JaxBackend):
     """JAX without compiled loops, operation by operation, like the other libraries."""
 
     compile = Backend.compile
+    padded = Backend.padded
     scan = Backend.scan

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable
 from typing import Any, ClassVar
 
@@ -40,6 +41,10 @@ class NumpyBackend(Backend):
     def to_numpy(self, array: Array) -> NDArray[Any]:
         """Copy the array."""
         return np.array(array)
+
+    def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
+        """Let numbers that are too small be zero, whatever the program around has told NumPy to do about them."""
+        return np.errstate(under="ignore")
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
         """Pass a copy of the array to ``talk``, since the host is the device."""
