@@ -95,13 +95,8 @@ class Network:
 
     @functools.cached_property
     def shapes(self) -> tuple[Shape, ...]:
-<<<<<<< HEAD
-        """The shape of a sample before the first layer, and after each."""
-        shapes = [check_numbers("input_shape", self.input_shape)]
-=======
         """The shape of a sample before the first layer and after each layer."""
-        shapes = [self.input_shape]
->>>>>>> main
+        shapes = [check_numbers("input_shape", self.input_shape)]
         for i, layer in enumerate(self.layers):
             try:
                 shapes.append(check_numbers(layer, layer.output_shape(shapes[-1])))

@@ -203,17 +203,12 @@ class MPIRanks(Ranks):
         return _from_first_of(self.machine, function)
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-<<<<<<< HEAD
-        """Check that all ranks are about to do the same as the first: see `Ranks.compare`."""
+        """Compare every rank with the first; see `Ranks.compare`."""
         self.agree({**config, "initial_weights": digest_of(weights())})
 
     def agree(self, settings: Mapping[str, Any]) -> None:
-        """Check that all ranks were given the same settings: see `Ranks.agree`."""
+        """Compare every rank's settings with those of the first; see `Ranks.agree`."""
         ours = dict(settings)
-=======
-        """Compare every rank with the first; see `Ranks.compare`."""
-        ours = {**config, "initial_weights": digest_of(weights())}
->>>>>>> main
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"
@@ -302,7 +297,6 @@ def hold_back() -> None:
         time.sleep(GRACE)
 
 
-<<<<<<< HEAD
 def check_joins(distributed: str | None) -> None:
     """Check that a program that `mpiexec` has started several times is to join the others, who may wait for it.
 
@@ -320,22 +314,14 @@ def check_joins(distributed: str | None) -> None:
 
 
 def end_job(code: int, joins: bool = False) -> None:
-    """End all ranks if this process ends with an error, for which the others would wait for ever.
-=======
-def end_job(code: int) -> None:
-    """End all ranks if this process ends with an error; the others would wait for it forever.
->>>>>>> main
+    """End all ranks if this process ends with an error, because the others would wait for it forever.
 
     Parameters
     ----------
     code : int
-<<<<<<< HEAD
-        The exit code; after 0, and in a process that is alone, nothing happens.
-    joins : bool
-        Whether the others are waiting even if this process has not joined them: MPI can only end a job once all have.
-=======
         The exit code. Nothing happens if it is 0 or if the process is alone.
->>>>>>> main
+    joins : bool
+        Whether the others wait even if this process has not joined them: MPI can end a job only once all have joined.
     """
     if code and (_rank_and_size()[1] > 1 or (joins and _started() > 1)):
         for stream in (sys.stdout, sys.stderr):
