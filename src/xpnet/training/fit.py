@@ -197,6 +197,7 @@ def fit(
     step = Step(network, plan.loss, plan.optimizer, opened, dtype, ranks.all_reduce(opened))
     check_surroundings(threads, output_dir, resume, workers)
     callbacks = check_callbacks(callbacks)
+    ranks.agree({"output_dir": None if output_dir is None else str(output_dir), "resume": bool(resume)})
     threads = ranks.threads(threads, opened)
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
@@ -388,7 +389,9 @@ def _without_warnings() -> np.errstate:
     """Silence NumPy's overflow warnings, since `DivergedError` follows; a user's stricter settings stay."""
     now = np.geterr()
     return np.errstate(
-        over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
+        under="ignore",
+        over="ignore" if now["over"] == "warn" else None,
+        invalid="ignore" if now["invalid"] == "warn" else None,
     )
 
 
