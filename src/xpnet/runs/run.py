@@ -72,6 +72,8 @@ class Run:
         All that decided the outcome: recipe, dataset, backend, seed, hyperparameters.
     data : Dataset
         What it was trained on.
+    folder : Path, optional
+        Where training wrote it to.
 
     Examples
     --------
@@ -85,6 +87,7 @@ class Run:
     history: History
     config: dict[str, Any]
     data: Dataset
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """Say what was trained and how it ended, in one line."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import inspect
 import os
+import re
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
@@ -16,6 +18,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
@@ -94,7 +97,7 @@ def fit(
     dtype: str = "float32",
     threads: int | None = None,
     workers: int | None = None,
-    output_dir: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | bool | None = None,
     resume: bool = False,
     progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
@@ -142,8 +145,9 @@ def fit(
         How many threads of this process work on the parts of a batch side by side, on NumPy, where the network is large
         enough to gain; by default ``XPNET_WORKERS``, else as many as this process may use processors. The result is
         the same to the last bit for any number.
-    output_dir : path-like, optional
-        Where to write checkpoints after each epoch, and the results at the end. Nothing is written without it.
+    output_dir : path-like or True, optional
+        Where to write checkpoints after each epoch, and the results at the end; True makes a new folder, which is named
+        ``runs/RECIPE-DATASET-TIME`` and which ``Run.folder`` tells. Nothing is written without it.
     resume : bool
         Go on from the last checkpoint in ``output_dir``, to the result of a run that was never interrupted.
     progress : bool, optional
@@ -201,7 +205,6 @@ def fit(
     check_surroundings(threads, output_dir, resume, workers)
     callbacks = check_callbacks(callbacks)
     threads = ranks.threads(threads, opened)
-    directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
         stack.enter_context(thread_limit(threads))
         stack.enter_context(kept_memory())
@@ -209,6 +212,7 @@ def fit(
         # Before the folder: where the parts do not fit together, none is made.
         loop = Loop(step, plan, streams, data, ranks, check_workers(workers) or ranks.processors())
         stack.callback(loop.workers.close)
+        directory = _directory(output_dir, ranks, f"{recipe}-{data.name}")
         if directory is not None:
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
         config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
@@ -223,23 +227,38 @@ def fit(
             stopped = _run_epochs(loop, reached, directory, config, [reporter.epoch, *callbacks])
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
-            run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data)
-            if directory is not None and ranks.first:
-                run.save(directory.path)
+            folder = None if directory is None else directory.path
+            run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data, folder)
+            if folder is not None and ranks.first:
+                run.save(folder)
             if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
                 raise KeyboardInterrupt
         except BaseException as error:
-            error.run = _so_far(loop, reached[0], config, data)  # type: ignore[attr-defined]
+            error.run = _so_far(loop, reached[0], config, data, directory)  # type: ignore[attr-defined]
             raise
     return run
 
 
-def _so_far(loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset) -> Run | None:
+def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, name: str) -> RunDirectory | None:
+    """Return the folder to write to, a new one where that is wanted."""
+    if output_dir is None or output_dir is False:
+        return None
+    if output_dir is True:
+        words = re.sub(r"[^\w.-]+", "-", name)  # a dataset may have any name
+        wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
+    return RunDirectory(Path(output_dir))
+
+
+def _so_far(
+    loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
+) -> Run | None:
     """Return the run as it is after the last epoch that was finished, if there is one, and its arrays are whole."""
     if not snapshot.history:
         return None
+    folder = None if directory is None else directory.path
     try:
-        return Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data)
+        return Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data, folder)
     except Exception:  # a compiled epoch that was broken off has taken the arrays with it
         return None
 
@@ -295,9 +314,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     }
 
 
-def check_surroundings(
-    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, workers: int | None = None
-) -> None:
+def check_surroundings(threads: int | None, output_dir: Any, resume: bool, workers: int | None = None) -> None:
     """Check those arguments of `fit` that have nothing to do with the network and the data.
 
     Raises
@@ -307,9 +324,10 @@ def check_surroundings(
     """
     check_threads(threads)
     check_workers(workers)
-    if output_dir is not None:
+    named = not (output_dir is None or isinstance(output_dir, bool))
+    if named:
         check_folder_name("output_dir", output_dir)
-    if resume and output_dir is None:
+    if resume and not named:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
 
 

@@ -34,7 +34,7 @@ def train(
     patience: int | None = None,
     threads: int | None = None,
     workers: int | None = None,
-    output_dir: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | bool | None = None,
     resume: bool = False,
     progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
@@ -76,8 +76,9 @@ def train(
         For the linear algebra on the host: see `xpnet.fit`.
     workers : int, optional
         How many threads work on the parts of a batch side by side, on NumPy: see `xpnet.fit`.
-    output_dir : path-like, optional
-        Where to write checkpoints after each epoch, and the run at the end. Nothing is written without it.
+    output_dir : path-like or True, optional
+        Where to write checkpoints after each epoch, and the run at the end; True makes a new folder: see `xpnet.fit`.
+        Nothing is written without it.
     resume : bool
         Go on with the run in ``output_dir`` from its last checkpoint.
     progress : bool, optional
@@ -118,7 +119,7 @@ def train(
     }
     surroundings: dict[str, Any] = {"threads": threads, "workers": workers, "output_dir": output_dir, "resume": resume}
     # All that can be refused without the data is refused before it is looked for: that may be a download.
-    found, chosen = check_arguments(
+    found, chosen = check_request(
         recipe, settings | surroundings | {"train_samples": train_samples, "dtype": dtype, "seed": seed}
     )
     opened = ranks.open_backend(backend)
@@ -145,7 +146,7 @@ SURROUNDINGS = ("train_samples", "dtype", "seed", "threads", "workers", "output_
 """The arguments of `train` that are no recipe's own, and that can be checked without the data and the backend."""
 
 
-def check_arguments(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+def check_request(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     """Check what can be checked of the arguments of `train` without the data and the backend.
 
     Parameters
