@@ -1,1 +1,1 @@
-"""The network: layers, losses, optimizers; pure functions of arrays of any library."""
+"""The network: layers, losses and optimizers, as pure functions of any library's arrays."""

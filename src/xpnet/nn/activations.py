@@ -1,7 +1,7 @@
-"""Activations: the functions, element by element, between the layers that learn.
+"""Activations: elementwise functions between the layers with parameters.
 
-Each is a pair, ``f(x)`` and ``f_backward``, and a layer without parameters made of the two. Their backward takes
-the *output* where the derivative can be told from it, which spares keeping the input.
+Each is a pair of functions, ``f(x)`` and ``f_backward``, and a layer without parameters that applies them. The
+backward function takes the *output* where that determines the derivative, so the input need not be kept.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def relu_backward(y: Array, dy: Array, *, xp: Namespace = None) -> Array:
 
 
 def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
-    """Rectify, but let a little through: ``y = x`` above zero, ``slope * x`` below.
+    """Rectify, but keep a small slope below zero: ``y = x`` above, ``y = slope * x`` below.
 
     References
     ----------
@@ -86,7 +86,7 @@ def leaky_relu(x: Array, slope: float = 0.01, *, xp: Namespace = None) -> Array:
     array([-0.1,  2. ])
     """
     xp = xp or array_namespace(x)
-    # With 0 <= slope <= 1, which LeakyReLU checks, the larger of the two is the right one on either side.
+    # LeakyReLU checks that 0 <= slope <= 1, so the larger of the two is the right one on either side of zero.
     return xp.maximum(x, slope * x)
 
 
@@ -137,7 +137,7 @@ def tanh_backward(y: Array, dy: Array) -> Array:
 def sigmoid(x: Array, *, xp: Namespace = None) -> Array:
     """Squash to (0, 1): ``y = 1 / (1 + exp(-x))``.
 
-    Computed as ``(1 + tanh(x / 2)) / 2``, the same function, which overflows for no ``x``.
+    The code computes ``(1 + tanh(x / 2)) / 2``, which is the same function and never overflows.
 
     Examples
     --------
@@ -167,10 +167,10 @@ _GELU_CUBIC = 0.044715
 
 @elementwise
 def gelu(x: Array, *, xp: Namespace = None) -> Array:
-    """Weight by a Gaussian's distribution function: ``y = x P(X <= x)``, in the paper's tanh form.
+    """Weight ``x`` by the Gaussian distribution function, ``y = x P(X <= x)``, in the paper's tanh form.
 
-    ``y = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``. The standard has no error function, so the exact
-    form is not portable; the two differ by less than 5e-4.
+    ``y = x / 2 (1 + tanh(sqrt(2 / pi) (x + 0.044715 x^3)))``. The exact form needs the error function, which the
+    standard lacks; the two differ by less than 5e-4.
 
     References
     ----------
@@ -195,7 +195,7 @@ def gelu_backward(x: Array, dy: Array, *, xp: Namespace = None) -> Array:
     Parameters
     ----------
     x : array
-        The *input* of `gelu`: its output alone does not tell the derivative, since gelu is not monotonic.
+        The *input* of `gelu`. The output alone does not determine the derivative, since gelu is not monotonic.
     dy : array
         The gradient of the output.
     xp : module, optional

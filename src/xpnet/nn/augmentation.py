@@ -1,4 +1,4 @@
-"""Augmentation: training images that are changed at random, so that the network learns not to mind."""
+"""Augmentation: random changes to training images, which teach the network to ignore such changes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnet.typing import Array, Arrays, Namespace, Shape
 
 
 def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
-    """Shift each image by whole pixels; what comes in at the border is 0.
+    """Shift each image by whole pixels, filling with zeros at the border.
 
     The backward pass is the same function with the opposite shifts.
 
@@ -49,8 +49,8 @@ def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
     row = xp.arange(h, **where)[:, None] - shifts[None, :, 0]
     column = xp.arange(w, **where)[:, None] - shifts[None, :, 1]
     down, across = _inside(row, h, xp), _inside(column, w, xp)
-    # What would come from outside is taken from row or column 0, and set to zero below. Not by clip: that reads masks
-    # back to the host on CuPy.
+    # Pixels from outside the image are taken from row or column 0 here, and set to zero below. The code avoids clip,
+    # which copies masks back to the host on CuPy.
     row, column = row * xp.astype(down, xp.int32), column * xp.astype(across, xp.int32)
     # The flat index of pixel (row, channel, column, image).
     index = (row * (c * w * n))[:, None, None, :] + (column * n)[None, None, :, :]
@@ -67,12 +67,12 @@ def _inside(index: Array, size: int, xp: Namespace) -> Array:
 
 @dataclass(frozen=True)
 class RandomShift(Layer):
-    """Shift each training image at random, so that the network learns not to mind; in evaluation do nothing.
+    """Shift each image at random in training, so that the network learns to ignore position; do nothing in evaluation.
 
     Parameters
     ----------
     pixels : int
-        The farthest, up, down, left and right.
+        The largest shift in each direction.
 
     Examples
     --------

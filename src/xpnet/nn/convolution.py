@@ -1,11 +1,12 @@
-"""Convolution: filters that are moved over images.
+"""Convolution: filters that slide over images.
 
-Inside the network a batch of images is an array of shape ``(height, channels, width, n)``: batch last. Then a row of
-all images, shifted by one column, is a slice; rows stacked over channels are the right-hand side of a matrix product
-as they stand; and every elementwise function runs along the batch, in order of memory. The kernel's weights have the
-shape ``(kernel_height, filters, kernel_width, channels)``, so that ``weight[i]`` is the matrix for kernel row ``i``.
+Inside the network a batch of images is an array of shape ``(height, channels, width, n)``, with the batch last. This
+layout has three advantages. A row of all images, shifted by one column, is a slice. Rows stacked over channels are the
+right-hand side of a matrix product without a copy. Every elementwise function runs along the batch, in memory order.
+The kernel's weights have the shape ``(kernel_height, filters, kernel_width, channels)``, so ``weight[i]`` is the matrix
+for kernel row ``i``.
 
-`to_torch_weight` and `from_torch_weight` translate to the order ``(filters, channels, height, width)`` of PyTorch.
+`to_torch_weight` and `from_torch_weight` convert to and from PyTorch's order ``(filters, channels, height, width)``.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from xpnet.parts import Size
 from xpnet.typing import Array, Arrays, Namespace, Shape
 
 How = tuple[str, int | None]
-"""A key of `LOWERINGS`, and the number of multiplications that a product had better not exceed (None: no limit)."""
+"""A key of `LOWERINGS`, and the largest number of multiplications in one product (None: no limit)."""
 
 DEFAULT: How = ("row_shift", None)
 
@@ -52,10 +53,10 @@ def conv2d(
     how: How = DEFAULT,
     xp: Namespace = None,
 ) -> Array:
-    """Convolve images with filters (strictly speaking, correlate: the kernel is not turned round).
+    """Convolve images with filters (strictly speaking, correlate them: the kernel is not flipped).
 
-    ``y[r, f, s, n] = b[f] + sum_{i, j, c} W[i, f, j, c] x[r + i, c, s + j, n]``, on the padded image; with a stride
-    only every so many rows ``r`` and columns ``s``.
+    ``y[r, f, s, n] = b[f] + sum_{i, j, c} W[i, f, j, c] x[r + i, c, s + j, n]``, on the padded image. A stride keeps
+    only every ``stride``-th row ``r`` and column ``s``.
 
     Parameters
     ----------
@@ -66,18 +67,18 @@ def conv2d(
     bias : array, shape (filters,), optional
         Added to every pixel of a filter's output.
     stride, padding : pair of int
-        Down and across; the padding is of zeros, on both sides.
+        Down and across. The padding adds zeros on both sides.
     how : tuple of str and int
-        ``"row_shift"`` or ``"im2col"``, and the number of multiplications that one product had better not exceed. On
-        NumPy and torch products of row-shifted slices are fastest, in pieces that stay in a processor's cache. JAX and
-        CuPy do better with one large product over unrolled patches. The results differ by rounding only.
+        ``"row_shift"`` or ``"im2col"``, and the largest number of multiplications in one product. NumPy and torch are
+        fastest with products of row-shifted slices, in pieces that fit into the processor's cache. JAX and CuPy are
+        faster with one large product over unrolled patches. The results differ only by rounding.
     xp : module, optional
         The array namespace; by default that of ``x``.
 
     Returns
     -------
     array, shape (output_height, filters, output_width, n)
-        ``(size + 2 padding - kernel) // stride + 1`` each way.
+        Each size is ``(size + 2 padding - kernel) // stride + 1``.
 
     Examples
     --------
@@ -106,7 +107,7 @@ def conv2d_backward(
     Parameters
     ----------
     x, weight : array
-        What `conv2d` was given.
+        The arguments of `conv2d`.
     dy : array, shape (output_height, filters, output_width, n)
         The gradient of the output.
     stride, padding, how
@@ -138,14 +139,14 @@ def conv2d_backward(
 
 
 def _columns(x: Array, weight: Array, stride: Pair, padding: Pair, how: How, xp: Namespace) -> Array:
-    """Lay the images out for the products: what the forward pass needs, the backward pass needs again."""
+    """Lay the images out for the products, in the layout that forward and backward pass share."""
     return LOWERINGS[how[0]].unfold(pad(x, padding, xp), _kernel(weight), stride, xp)
 
 
 def _convolve(
     x: Array, weight: Array, bias: Array | None, stride: Pair, padding: Pair, how: How, xp: Namespace
 ) -> tuple[Array, Array]:
-    """Return what `conv2d` does, and the columns."""
+    """Return the result of `conv2d`, and the columns."""
     height, width = output_size(x.shape, _kernel(weight), stride, padding)
     columns = _columns(x, weight, stride, padding, how, xp)
     y = LOWERINGS[how[0]].product(columns, weight, height, stride, how[1], xp)
@@ -161,15 +162,15 @@ def _bias_gradient(dy: Array, xp: Namespace) -> Array:
 def _input_gradient(
     shape: Shape, weight: Array, dy: Array, stride: Pair, padding: Pair, how: How, xp: Namespace
 ) -> Array:
-    """Return ``dx``: the full convolution of ``dy`` with the kernel turned by half a turn, filters for channels.
+    """Return ``dx``: the full convolution of ``dy`` with the kernel flipped, filters and channels swapped.
 
-    Pixel ``x[p]`` reaches output ``y[r]`` through ``W[p - r]``, so ``dx[p] = sum_r W[p - r] dy[r]``. A stride first
-    puts the outputs back where they came from, zeros between them.
+    Pixel ``x[p]`` reaches output ``y[r]`` through ``W[p - r]``, so ``dx[p] = sum_r W[p - r] dy[r]``. With a stride,
+    ``dy`` is dilated first: zeros between its rows and columns put each output back in its place.
     """
     kernel = _kernel(weight)
     turned = xp.permute_dims(xp.flip(weight, axis=(0, 2)), (0, 3, 2, 1))
     spaced = spread(dy, stride, xp)
-    # What the strides or the padding cut off at the far end got no gradient, or has it in the padding.
+    # Pixels that the strides skipped at the far end have no gradient; gradients that fall on the padding are cropped.
     before = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
     after = [shape[axis] + k - 1 - b - spaced.shape[axis] for axis, k, b in zip((0, 2), kernel, before, strict=True)]
     return conv2d(pad_or_crop(spaced, before, after, xp), turned, how=how, xp=xp)
@@ -185,11 +186,11 @@ class Lowering:
     Attributes
     ----------
     unfold : callable
-        From the padded images to the columns that the products work on.
+        Turns the padded images into the columns that the products work on.
     product : callable
-        From columns and weights to the output.
+        Computes the output from columns and weights.
     weight_gradient : callable
-        From columns and the gradient of the output to that of the weights.
+        Computes the gradient of the weights from columns and the gradient of the output.
     """
 
     unfold: Callable[[Array, Pair, Pair, Namespace], Array]
@@ -198,7 +199,7 @@ class Lowering:
 
 
 def row_shift_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
-    """Return the images once for each column of the kernel, shifted by it: (height, kernel_width c, width' n)."""
+    """Return one shifted copy of the images per kernel column: (height, kernel_width c, width' n)."""
     h, c, w, n = x.shape
     kw, step = kernel[1], stride[1]
     width = (w - kw) // step + 1
@@ -209,10 +210,10 @@ def row_shift_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Arr
 def row_shift_product(
     columns: Array, weight: Array, height: int, stride: Pair, limit: int | None, xp: Namespace
 ) -> Array:
-    """Add up, for each kernel row, its matrix times the image rows that it meets: (height', filters, width' n).
+    """Multiply each kernel row's matrix by the image rows it meets, and add up: (height', filters, width' n).
 
-    OpenBLAS, which NumPy brings along, copies the operands of a large product to suit its kernels. Up to a million
-    multiplications it works on them where they lie, which is up to twice as fast: hence the limit.
+    OpenBLAS, which NumPy ships with, copies the operands of a large product to suit its kernels. Up to a million
+    multiplications it works on them in place, which is up to twice as fast: hence the limit.
     """
     kh, filters, kw, c = weight.shape
     rows = xp.reshape(weight, (kh, filters, kw * c))
@@ -226,13 +227,13 @@ def row_shift_product(
 
 
 def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
-    """Add up, for each output row, the products of the image rows that it looked at with its gradients."""
+    """Multiply each output row's gradients by the image rows that it was computed from, and add up."""
     kh, filters, kw, c = shape
     height, values = dy.shape[0], columns.shape[2]
     dy = xp.reshape(dy, (height, filters, values))
     total = None
     for r in range(height):
-        # The rows lie one after the other in memory, so they are one matrix without being copied.
+        # The rows are adjacent in memory, so they form one matrix without a copy.
         seen = xp.reshape(columns[r * stride[0] : r * stride[0] + kh, ...], (kh * kw * c, values))
         product = seen @ dy[r, ...].T
         total = product if total is None else total + product
@@ -244,14 +245,14 @@ def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: sli
 
 
 def _pieces(values: int, factor: int, limit: int | None) -> list[slice]:
-    """Cut the columns of a matrix into even pieces, so that no product with it has more multiplications than that."""
+    """Cut the columns of a matrix into even pieces, so that no product exceeds the limit of multiplications."""
     count = 1 if limit is None else max(math.ceil(values * factor / limit), 1)
     cuts = [values * i // count for i in range(count + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
 
 
 def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
-    """Return for each output pixel the patch that it looks at: (kernel_height kernel_width c, height' width' n)."""
+    """Return the patch that each output pixel is computed from: (kernel_height kernel_width c, height' width' n)."""
     h, c, w, n = x.shape
     height, width = (h - kernel[0]) // stride[0] + 1, (w - kernel[1]) // stride[1] + 1
     channels_first = xp.permute_dims(x, (1, 0, 2, 3))
@@ -266,7 +267,7 @@ def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
 
 
 def im2col_product(columns: Array, weight: Array, height: int, stride: Pair, limit: int | None, xp: Namespace) -> Array:
-    """Multiply all filters with all patches at once, whatever the limit: (height', filters, width' n)."""
+    """Multiply all filters by all patches at once, whatever the limit: (height', filters, width' n)."""
     kh, filters, kw, c = weight.shape
     matrix = xp.reshape(xp.permute_dims(weight, (1, 0, 2, 3)), (filters, kh * kw * c))
     y = xp.reshape(matrix @ columns, (filters, height, columns.shape[1] // height))
@@ -274,7 +275,7 @@ def im2col_product(columns: Array, weight: Array, height: int, stride: Pair, lim
 
 
 def im2col_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
-    """Multiply the gradients with the patches."""
+    """Multiply the gradients by the patches."""
     kh, filters, kw, c = shape
     rows = xp.reshape(xp.permute_dims(dy, (1, 0, 2, 3)), (filters, columns.shape[1]))
     matrix = xp.reshape(rows @ columns.T, (filters, kh, kw, c))
@@ -289,7 +290,7 @@ LOWERINGS = {
 
 @dataclass(frozen=True)
 class Conv2D(Layer):
-    """A layer of filters that are moved over the image.
+    """A layer of filters that slide over the image.
 
     Parameters
     ----------
@@ -298,9 +299,9 @@ class Conv2D(Layer):
     kernel_size : int or pair of int
         Height and width of a filter.
     stride : int or pair of int
-        How far a filter is moved at a time.
+        The distance between neighbouring positions of a filter.
     padding : int, pair of int, or "same"
-        Zeros put around the image; ``"same"`` keeps the size, with a stride of 1 and an odd kernel.
+        The number of zeros around the image. ``"same"`` keeps the size; it needs a stride of 1 and an odd kernel.
     bias : bool
         Whether to add a bias, which starts at zero.
     init_weight : Initializer
@@ -320,7 +321,7 @@ class Conv2D(Layer):
     init_weight: Initializer = HeUniform()
 
     def __post_init__(self) -> None:
-        """Check that ``"same"`` can be."""
+        """Check that stride and kernel allow ``"same"``."""
         super().__post_init__()
         kernel, stride, _ = self.geometry
         if self.padding == "same" and (stride != (1, 1) or any(k % 2 == 0 for k in kernel)):
@@ -346,13 +347,13 @@ class Conv2D(Layer):
         return {"weight": weight, "bias": Variable((self.filters,))} if self.bias else {"weight": weight}
 
     def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
-        """Do what `conv2d` does, and keep the columns for `backward`."""
+        """Apply `conv2d`, and keep the columns for `backward`."""
         _, stride, padding = self.geometry
         y, columns = _convolve(x, params["weight"], params.get("bias"), stride, padding, ctx.convolution, ctx.xp)
         return y, (x.shape, columns)
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
-        """Do what `conv2d_backward` does, with the columns that were kept."""
+        """Apply `conv2d_backward` to the columns from `forward`."""
         (shape, columns), weight, how, xp = cache, params["weight"], ctx.convolution, ctx.xp
         _, stride, padding = self.geometry
         gradients = {"weight": LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)}
@@ -363,7 +364,7 @@ class Conv2D(Layer):
 
 
 def to_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:
-    """Turn filters into the order of PyTorch: (filters, channels, kernel_height, kernel_width).
+    """Reorder filters for PyTorch: (filters, channels, kernel_height, kernel_width).
 
     Examples
     --------

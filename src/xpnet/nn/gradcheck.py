@@ -1,7 +1,7 @@
 """Gradient checks: is a derivative that was worked out by hand the derivative of the function?
 
-A central difference asks the function itself: ``df/dx[i] = (f(x + h e_i) - f(x - h e_i)) / 2h``, up to an error of
-order ``h^2``. It is slow and inexact, and knows nothing of the chain rule: an independent witness.
+A central difference needs only the function's values: ``df/dx[i] = (f(x + h e_i) - f(x - h e_i)) / 2h``, up to an error
+of order ``h^2``. It is slow and inexact, but it does not use the chain rule, so it is an independent check.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ def numerical_gradient(
     Parameters
     ----------
     function : callable
-        Takes an array shaped like ``x``, returns a number.
+        Takes an array shaped like ``x`` and returns a number.
     x : array of float64
-        Where.
+        The point at which to estimate the gradient.
     step : float
         Half the distance between the two evaluations; 1e-6 balances rounding against curvature in float64.
 
@@ -84,21 +84,21 @@ def check_gradients(
     Parameters
     ----------
     network : Network
-        What to check. New parameters are drawn.
+        The network to check, with newly drawn parameters.
     loss : Loss
-        The loss at its end.
+        The loss of its outputs.
     images, labels : array
         A small batch, on the host.
     backend : str or Backend, optional
         Where to compute the gradients.
     seed : int
-        Of parameters and noise.
+        The seed of parameters and noise.
 
     Returns
     -------
     dict of str to float
-        For each array of parameters, such as ``"layers.0.weight"``, the `relative_error`. A right gradient is
-        below 1e-6 or so, unless a kink, such as that of ReLU, lies within the step.
+        The `relative_error` of each array of parameters, such as ``"layers.0.weight"``. It is below about 1e-6 for a
+        correct gradient, unless a kink, such as that of ReLU, lies within the step.
 
     Examples
     --------
@@ -142,7 +142,7 @@ def check_gradients(
             {name: numerical_gradient(functools.partial(loss_with, i, name), array) for name, array in layer.items()}
             for i, layer in enumerate(host)
         ]
-    # A gradient may be zero in truth, as that of a bias before batch normalization: rounding is no error there.
+    # A true gradient may be zero, as for a bias before batch normalization; rounding must not count as an error there.
     least = 1e-3 * max(float(np.max(np.abs(g), initial=0.0)) for layer in analytic for g in layer.values())
     return {
         f"layers.{i}.{name}": relative_error(analytic[i][name], estimate, least)

@@ -1,7 +1,7 @@
-"""Sizes, borders and gaps: the helpers that the layers for images share.
+"""Output sizes, padding and dilation: helpers that the layers for images share.
 
-Inside the network a batch of images is an array of shape ``(height, channels, width, n)``; why, `xpnet.nn.convolution`
-tells. A `Pair` is two integers, down and across.
+Inside the network a batch of images is an array of shape ``(height, channels, width, n)``; `xpnet.nn.convolution`
+explains why. A `Pair` is two integers, down and across.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Pair = tuple[int, int]
 
 
 def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Return height and width of what a window gives that is moved over images of shape (h, c, w, n)."""
+    """Return height and width of the output of a window that slides over images of shape (h, c, w, n)."""
     h, w = (
         (size + 2 * p - k) // s + 1 for size, k, s, p in zip((shape[0], shape[2]), kernel, stride, padding, strict=True)
     )
@@ -28,7 +28,7 @@ def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair
 
 
 def image_output_size(layer: Layer, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
-    """Return `output_size` for samples (height, width, channels), or say why there is none."""
+    """Return `output_size` for samples of shape (height, width, channels), or raise `ShapeError`."""
     if len(input_shape) != 3:
         raise ShapeError(
             f"{type(layer).__name__} takes images of shape (height, width, channels), but gets {input_shape}"
@@ -58,7 +58,7 @@ def unpad(x: Array, padding: Pair) -> Array:
 
 
 def pad_or_crop(x: Array, before: Sequence[int], after: Sequence[int], xp: Namespace) -> Array:
-    """Add rows and columns of zeros, or take some away where a number is negative."""
+    """Add rows and columns of zeros, or remove some where a number is negative."""
     keep = [
         slice(max(-b, 0), size - max(-a, 0)) for b, a, size in zip(before, after, (x.shape[0], x.shape[2]), strict=True)
     ]
@@ -70,7 +70,7 @@ def pad_or_crop(x: Array, before: Sequence[int], after: Sequence[int], xp: Names
 
 
 def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
-    """Put zeros between rows and columns, so that they are ``stride`` apart."""
+    """Dilate: put zeros between rows and columns, so that they are ``stride`` apart."""
     for axis, step in ((0, stride[0]), (2, stride[1])):
         if step > 1:
             gap = xp.zeros_like(x)
@@ -84,13 +84,13 @@ def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
 
 
 def as_pair(value: Any) -> Pair:
-    """Return an integer as a pair of it, and a pair as it is."""
+    """Return an integer as a pair of equal numbers, and a pair unchanged."""
     down, across = value if isinstance(value, tuple | list) else (value, value)
     return down, across
 
 
 def require_pair(least: int, word: str | None = None) -> Check:
-    """Return the check that a value is an integer, or a pair of them, of at least so much; or one certain word."""
+    """Return the check that a value is an integer or a pair of integers, at least ``least``; or ``word``."""
 
     def check(name: str, value: Any) -> Any:
         if isinstance(value, str) and word is not None:

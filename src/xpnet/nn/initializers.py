@@ -1,4 +1,4 @@
-"""Initializers: how an array of parameters starts, drawn on the host."""
+"""Initializers: the first values of an array of parameters, drawn on the host."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from xpnet.typing import Shape
 
 
 class Random(Protocol):
-    """The source of random numbers for layers: a `numpy.random.Generator`, or the legacy `numpy.random.RandomState`."""
+    """A source of random numbers: a `numpy.random.Generator`, or the legacy `numpy.random.RandomState`."""
 
     def random(self, size: Any = ..., /) -> Any:
         """Draw floats from [0, 1)."""
@@ -22,10 +22,10 @@ class Random(Protocol):
 
 @dataclass(frozen=True)
 class Initializer(Part):
-    """The base of all initializers, which draw the first value of a weight array, on the host.
+    """The base of all initializers, which draw the first values of an array of parameters, on the host.
 
-    One of your own overrides `__call__`. Where it has fields, decorate it with ``@dataclass(frozen=True)``: they are
-    saved with a run.
+    Your own initializer overrides `__call__`. If it has fields, decorate it with ``@dataclass(frozen=True)``: a run
+    saves them.
 
     Examples
     --------
@@ -45,11 +45,11 @@ class Initializer(Part):
         Parameters
         ----------
         rng : numpy.random.Generator or numpy.random.RandomState
-            What to draw from.
+            The source of random numbers.
         shape : tuple of int
-            Of the array.
+            The shape of the array.
         fan_in, fan_out : int
-            How many numbers each output is summed from, and how many outputs each input goes to.
+            The number of inputs that each output sums, and the number of outputs that each input reaches.
 
         Returns
         -------
@@ -60,7 +60,7 @@ class Initializer(Part):
 
 @dataclass(frozen=True)
 class Constant(Initializer):
-    """Every number the same: biases start at zero.
+    """The same number everywhere; biases start at zero.
 
     Parameters
     ----------
@@ -77,13 +77,13 @@ class Constant(Initializer):
     value: Number = 0.0
 
     def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
-        """Return an array of ``shape``; nothing is drawn."""
+        """Return an array of ``shape``, without random numbers."""
         return np.full(shape, float(self.value))
 
 
 @dataclass(frozen=True)
 class Uniform(Initializer):
-    """Weights uniform in [-bound, bound); the tutorial takes 0.1.
+    """Weights uniform in [-bound, bound); the tutorial uses 0.1.
 
     Parameters
     ----------
@@ -102,13 +102,13 @@ class Uniform(Initializer):
 
     def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
         """Draw an array of ``shape``."""
-        # In this order of operations the tutorial's own `0.2 * random(...) - 0.1`, to the last bit.
+        # This order of operations gives the tutorial's `0.2 * random(...) - 0.1` to the last bit.
         return np.asarray(2.0 * self.bound * rng.random(shape) - self.bound)
 
 
 @dataclass(frozen=True)
 class GlorotUniform(Initializer):
-    """Weights uniform with variance 2 / (fan_in + fan_out): keeps the scale of tanh and linear layers.
+    """Weights uniform with variance 2 / (fan_in + fan_out), which keeps the scale through tanh and linear layers.
 
     References
     ----------
@@ -130,7 +130,7 @@ class GlorotUniform(Initializer):
 
 @dataclass(frozen=True)
 class HeUniform(Initializer):
-    """Weights uniform with variance 2 / fan_in: keeps the scale through ReLU, which halves it.
+    """Weights uniform with variance 2 / fan_in, which makes up for ReLU halving the scale.
 
     References
     ----------

@@ -1,17 +1,17 @@
 """Layers: what each one computes, and how a gradient passes back through it.
 
-Every layer is written twice. First as plain functions, a forward and, right below it, its backward, which work on
-the arrays of any library that follows the Array API standard::
+Every layer is written twice. The first form is a pair of plain functions, a forward and, right below it, its
+backward. They work on the arrays of any library that follows the Array API standard::
 
     y = relu(x)                 # forward:  the output
     dx = relu_backward(y, dy)   # backward: the gradient of the input, given that of the output
 
-Then as a frozen dataclass that holds the hyperparameters and nothing else, for use in a list of layers. It never
-holds an array: parameters come in, gradients go out, and what the backward pass needs travels in a *cache*.
+The second form is a frozen dataclass that holds only the hyperparameters, for use in a list of layers. It never
+holds an array: parameters come in, gradients go out, and a *cache* carries the values that the backward pass needs.
 
-Shapes. A batch of ``n`` dense activations is ``(n, features)``. Images are ``(height, channels, width, n)``; why,
-`xpnet.nn.convolution` tells. Gradients of parameters are *sums* over the batch, never means: sums of two halves
-add up to the sum of the whole.
+A batch of ``n`` dense activations has the shape ``(n, features)``. Images have the shape
+``(height, channels, width, n)``; `xpnet.nn.convolution` explains why. Gradients of parameters are *sums* over the
+batch, never means, because the sums of two halves add up to the sum of the whole.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ class Context(NamedTuple):
     xp : module
         The array namespace of every array in the pass.
     training : bool
-        Whether this pass trains: dropout drops and batch normalization looks at the batch only then.
+        Whether this is a training pass. Only then does dropout drop units and batch normalization use the batch.
     noise : array, optional
         The random numbers of this layer for this batch, from `Layer.noise`.
     state : dict of str to array, optional
@@ -62,9 +62,9 @@ class Context(NamedTuple):
     input_gradient : bool
         Whether `Layer.backward` has to compute the gradient of the input.
     all_reduce : callable, optional
-        Sums an array over all that train together. ``None``: this pass sees the whole batch.
+        Sums an array over all processes that train together. ``None`` if this pass sees the whole batch.
     convolution : tuple of str and int
-        How this library computes a convolution best: see `xpnet.nn.convolution.conv2d`.
+        The fastest way for this library to compute a convolution; see `xpnet.nn.convolution.conv2d`.
 
     Examples
     --------
@@ -87,8 +87,8 @@ class Context(NamedTuple):
     convolution: tuple[str, int | None] = ("row_shift", None)
 
     def of_layer(self, noise: Array | None = None, state: Arrays | None = None, input_gradient: bool = True) -> Context:
-        """Return the context of one layer: what holds for the whole pass, and what is this layer's own."""
-        # `_replace` would do the same in three times the time, once a layer and pass.
+        """Return the context of one layer: the settings of the whole pass, and the arrays of this layer."""
+        # `_replace` would take three times as long, and this runs once per layer and pass.
         return Context(self.xp, self.training, noise, state, input_gradient, self.all_reduce, self.convolution)
 
 
@@ -99,9 +99,9 @@ class Variable(NamedTuple):
     ----------
     shape : tuple of int
     initial : Initializer
-        How it starts; by default at zero.
+        How its values start; by default all are zero.
     fans : tuple of int
-        How many numbers each output is summed from, and how many outputs each input goes to.
+        The number of inputs that each output sums, and the number of outputs that each input reaches.
 
     Examples
     --------
@@ -120,7 +120,7 @@ class Variable(NamedTuple):
 
 
 def draw(declared: Mapping[str, Variable], rng: Random) -> HostArrays:
-    """Draw the arrays that a layer declares, in the order in which it does."""
+    """Draw the arrays that a layer declares, in the order of the declarations."""
     return {name: variable.draw(rng) for name, variable in declared.items()}
 
 
@@ -129,9 +129,9 @@ def draw(declared: Mapping[str, Variable], rng: Random) -> HostArrays:
 
 @dataclass(frozen=True)
 class Layer(Part):
-    """The base of all layers: one that changes nothing.
+    """The base of all layers, which returns its input unchanged.
 
-    A layer of your own overrides `forward` and `backward`, and what else differs from this.
+    Your own layer overrides `forward` and `backward`, and any other method that must differ.
 
     Examples
     --------
@@ -146,7 +146,7 @@ class Layer(Part):
     """
 
     def minimum_batch(self, input_shape: Shape) -> int:
-        """Return the least number of samples that a training batch needs."""
+        """Return the smallest number of samples that a training batch needs."""
         return 1
 
     def output_shape(self, input_shape: Shape) -> Shape:
@@ -165,7 +165,7 @@ class Layer(Part):
         return input_shape
 
     def parameters(self, input_shape: Shape) -> dict[str, Variable]:
-        """Declare the arrays that training learns: their shapes, and how they start."""
+        """Declare the arrays that training learns: their shapes and initializers."""
         return {}
 
     def statistics(self, input_shape: Shape) -> dict[str, Variable]:
@@ -177,7 +177,7 @@ class Layer(Part):
         return draw(self.parameters(input_shape), rng)
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
-        """Draw the random numbers that the layer needs for ``n`` samples, on the host: a row each, small integers."""
+        """Draw the random numbers that the layer needs, on the host: one row of small integers per sample."""
         return None
 
     def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
@@ -187,7 +187,8 @@ class Layer(Part):
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Return the gradients of the input and of the parameters, given that of the output.
 
-        Where ``ctx.input_gradient`` is False nobody needs the former: the first layer with parameters saves its cost.
+        If ``ctx.input_gradient`` is False, the layer may skip the gradient of the input: the first layer with
+        parameters does not need it.
         """
         return dy, {}
 
@@ -237,7 +238,7 @@ def dense_backward(
     Parameters
     ----------
     x, weight : array
-        What `dense` was given.
+        The arguments of `dense`.
     dy : array, shape (n, fan_out)
         The gradient of the output.
     input_gradient : bool
@@ -262,7 +263,7 @@ def dense_backward(
     xp = xp or array_namespace(dy)
     dx = dy @ weight.T if input_gradient else None
     if x.shape[0] == 1:
-        # The product of a column and a row is an outer product, which broadcasting does in half the time.
+        # The product of a column and a row is an outer product, and broadcasting computes it in half the time.
         return dx, x.T * dy, dy[0, :]
     return dx, x.T @ dy, xp.sum(dy, axis=0)
 
@@ -323,7 +324,7 @@ KEEP_LEVELS = 2**16
 
 @elementwise
 def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Array:
-    """Set some units to zero and scale the others by ``1 / (1 - rate)``, so that the expected value stays.
+    """Set some units to zero and scale the others by ``1 / (1 - rate)``, which keeps the expected value.
 
     The backward pass is the same function: ``dx = dropout(dy, keep, rate)``.
 
@@ -344,8 +345,8 @@ def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Arra
 
     References
     ----------
-    Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, 2014; the scaling in
-    training instead of in evaluation is known as inverted dropout.
+    Srivastava et al., *Dropout: a simple way to prevent neural networks from overfitting*, 2014. Scaling in training
+    instead of in evaluation is known as inverted dropout.
 
     Examples
     --------
@@ -361,9 +362,9 @@ def dropout(x: Array, keep: Array, rate: float, *, xp: Namespace = None) -> Arra
 
 @dataclass(frozen=True)
 class Dropout(Layer):
-    """Drop units at random in training; in evaluation do nothing.
+    """Drop units at random in training; do nothing in evaluation.
 
-    On images whole channels are dropped: neighbouring pixels are too alike for one to be missed.
+    On images the layer drops whole channels: neighbouring pixels are so alike that dropping one loses no information.
 
     Parameters
     ----------
@@ -380,7 +381,7 @@ class Dropout(Layer):
     rate: Fraction = 0.5
 
     def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
-        """Draw what to keep: ``(n, features)``, or ``(n, channels)`` for images, of 0 and 1."""
+        """Draw the mask of units to keep, of 0 and 1: ``(n, features)``, or ``(n, channels)`` for images."""
         levels = sixteen_bits(rng, (n, input_shape[-1]))
         return np.asarray(levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)
 
@@ -414,7 +415,7 @@ class Flatten(Layer):
         return (math.prod(input_shape),)
 
     def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
-        """Merge all axes but the batch's, and put that first."""
+        """Merge all axes but the batch axis, and put the batch axis first."""
         if len(x.shape) == 2:
             return x, x.shape
         return ctx.xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])).T, x.shape

@@ -1,7 +1,7 @@
-"""Losses: how wrong the outputs are, and the gradient that this sends back.
+"""Losses: how wrong the outputs are, and the gradient with respect to them.
 
-Labels become *targets* once, on the host, before training: one row for each sample, as wide as the network's
-output. So label smoothing is a matter of data, and a loss is a function of two arrays.
+Labels become *targets* once, on the host, before training: one row per sample, as wide as the network's output. Label
+smoothing therefore only changes the targets, and a loss is a function of two arrays.
 
 Losses and gradients are sums over the batch, never means.
 """
@@ -26,7 +26,7 @@ def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
     Parameters
     ----------
     y, targets : array, shape (n, classes)
-        The network's outputs, and what they should be.
+        The network's outputs, and their desired values.
     xp : module, optional
         The array namespace; by default that of ``y``.
 
@@ -61,13 +61,13 @@ def squared_error_backward(y: Array, targets: Array) -> Array:
 def softmax(logits: Array, *, xp: Namespace = None) -> Array:
     """Turn each row of logits into probabilities: ``p[j] = exp(z[j]) / sum_k exp(z[k])``.
 
-    The largest logit of each row is subtracted first. That changes nothing in exact arithmetic, and no exponential
-    can overflow.
+    The code first subtracts the largest logit of each row. In exact arithmetic this changes nothing, and it keeps the
+    exponentials from overflowing.
 
     Parameters
     ----------
     logits : array, shape (n, classes)
-        Of any size.
+        Any finite numbers.
     xp : module, optional
         The array namespace; by default that of ``logits``.
 
@@ -102,13 +102,13 @@ def _shifted_exp(logits: Array, largest: Array, *, xp: Namespace) -> tuple[Array
 def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None) -> Array:
     """Sum the cross-entropy between targets and the softmax of logits: ``L = -sum t log p``.
 
-    ``log p = z - log(sum exp z)`` is taken from the logits themselves: the logarithm of a probability that has
-    underflowed to 0 never arises.
+    The code computes ``log p = z - log(sum exp z)`` from the logits, so it never takes the logarithm of a probability
+    that has underflowed to 0.
 
     Parameters
     ----------
     logits, targets : array, shape (n, classes)
-        The network's outputs; and rows of probabilities, such as one-hot labels.
+        The network's outputs, and rows of probabilities such as one-hot labels.
     xp : module, optional
         The array namespace; by default that of ``logits``.
 
@@ -186,7 +186,7 @@ class Loss(Part):
         ValueError
             If a label is not one of the classes.
         """
-        # A negative index would count from the end.
+        # Without this check a negative label would count from the end.
         if np.any((labels < 0) | (labels >= classes)):
             raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
         return np.asarray(np.eye(classes)[labels])
@@ -200,13 +200,13 @@ class Loss(Part):
         raise NotImplementedError
 
     def value_and_gradient(self, y: Array, targets: Array, *, xp: Namespace) -> tuple[Array, Array]:
-        """Return both; a loss overrides this where one pass gives both."""
+        """Return both; a loss overrides this if it can compute both in one pass."""
         return self.value(y, targets, xp=xp), self.gradient(y, targets, xp=xp)
 
 
 @dataclass(frozen=True)
 class SquaredError(Loss):
-    """The loss of `squared_error`, which the tutorial uses.
+    """The loss of the tutorial, `squared_error`.
 
     Examples
     --------
@@ -238,7 +238,7 @@ class SoftmaxCrossEntropy(Loss):
 
     References
     ----------
-    Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2016, section 7, for the smoothing.
+    Szegedy et al., *Rethinking the Inception architecture for computer vision*, 2016, section 7, for label smoothing.
 
     Examples
     --------

@@ -1,8 +1,8 @@
 """The network: a list of layers, run forward to predict and backward to learn.
 
 A `Network` is a description: layers and the shape of a sample. Its parameters are a list with one dictionary of
-arrays for each layer, which goes in as an argument like everything else. A network that `xpnet.fit` returns or
-`xpnet.load` reads is a `TrainedNetwork`: it has parameters, and predicts.
+arrays per layer, and its methods take them as an argument. `xpnet.fit` and `xpnet.load` give you a `TrainedNetwork`,
+which holds parameters and predicts.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
 
 
 class NoWeightsError(AttributeError, ValueError):
-    """A network that only describes was asked to predict."""
+    """A network without weights was asked to predict."""
 
 
 NEED_WEIGHTS = ("logits", "predict", "predict_proba", "named_arrays", "to_onnx", "to_torch", "to_keras")
-"""The methods of a trained network that users ask a description for by mistake."""
+"""Methods of a trained network that users may call on a mere description by mistake."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -42,12 +42,12 @@ class Network:
     input_shape : tuple of int
         The shape of one sample: ``(features,)``, ``(height, width)`` or ``(height, width, channels)``.
     pixel_max : float
-        What integer images are divided by. Floating-point images are taken as they are.
+        The divisor for integer images. Floating-point images are used as they are.
 
     Raises
     ------
     ShapeError
-        If a layer cannot work on what the one before it returns.
+        If a layer cannot work on the output of the one before it.
 
     Examples
     --------
@@ -71,7 +71,7 @@ class Network:
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
-        _ = self.shapes  # Every layer checks what it is given, so a network that does not fit never exists.
+        _ = self.shapes  # Every layer checks its input shape here, so layers that do not fit are an error at once.
 
     def __repr__(self) -> str:
         """Write the layers as one would type them."""
@@ -84,7 +84,7 @@ class Network:
         return display.network_html(self)
 
     def __getattr__(self, name: str) -> Any:
-        """Tell somebody who asks a description to predict where the weights are."""
+        """Raise an error that says where to get weights, if the name is a method that needs them."""
         if name in NEED_WEIGHTS:
             raise NoWeightsError(
                 "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
@@ -95,7 +95,7 @@ class Network:
 
     @functools.cached_property
     def shapes(self) -> tuple[Shape, ...]:
-        """The shape of a sample before the first layer, and after each."""
+        """The shape of a sample before the first layer and after each layer."""
         shapes = [self.input_shape]
         for i, layer in enumerate(self.layers):
             try:
@@ -105,7 +105,7 @@ class Network:
         return tuple(shapes)
 
     def takes(self, sample_shape: Shape) -> bool:
-        """Whether samples of a shape are arranged as ``input_shape``, axes of length 1 aside, or in one row."""
+        """Whether samples of a shape fit ``input_shape``: in one row, or arranged alike but for axes of length 1."""
         long = [size for size in sample_shape if size != 1]
         arranged = len(self.input_shape) == 1 or len(long) <= 1 or long == [n for n in self.input_shape if n != 1]
         return arranged and math.prod(sample_shape) == math.prod(self.input_shape)
@@ -117,12 +117,12 @@ class Network:
 
     @functools.cached_property
     def parameters(self) -> tuple[dict[str, Variable], ...]:
-        """The arrays that each layer declares to learn."""
+        """The arrays that each layer learns, as declared."""
         return tuple(layer.parameters(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @functools.cached_property
     def statistics(self) -> tuple[dict[str, Variable], ...]:
-        """The arrays that each layer declares to update without a gradient."""
+        """The arrays that each layer updates without a gradient, as declared."""
         return tuple(layer.statistics(shape) for layer, shape in zip(self.layers, self.shapes, strict=False))
 
     @functools.cached_property
@@ -137,12 +137,12 @@ class Network:
 
     @functools.cached_property
     def first_learner(self) -> int:
-        """The index of the first layer with parameters: gradients are not needed before it."""
+        """The index of the first layer with parameters; no layer before it needs a gradient."""
         return next((i for i, declared in enumerate(self.parameters) if declared), len(self.layers))
 
     @property
     def minimum_batch(self) -> tuple[int, Layer]:
-        """The least number of samples that a training batch needs, and the layer that needs as many."""
+        """The smallest number of samples that a training batch needs, and the layer that needs so many."""
         needs = [(layer.minimum_batch(shape), layer) for layer, shape in zip(self.layers, self.shapes, strict=False)]
         return max(needs, key=lambda need: need[0])
 
@@ -173,17 +173,17 @@ class Network:
         Parameters
         ----------
         rng : numpy.random.Generator or numpy.random.RandomState
-            What to draw from.
+            The source of random numbers.
 
         Returns
         -------
         list of dict of str to array of float64
-            One dictionary a layer, empty for many.
+            One dictionary per layer, empty for layers without parameters.
         """
         return [layer.init(rng, shape) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 
     def init_state(self) -> list[HostArrays]:
-        """Return the state of each layer before training; nothing is drawn for it."""
+        """Return the state of each layer before training; it uses no random numbers."""
         rng = np.random.default_rng(0)
         return [draw(declared, rng) for declared in self.statistics]
 
@@ -194,12 +194,12 @@ class Network:
     # Forward and backward -----------------------------------------------------------------------------------------
 
     def arrange(self, images: Array, xp: Namespace) -> Array:
-        """Lay a batch out as the first layer wants it.
+        """Lay a batch out for the first layer.
 
         Parameters
         ----------
         images : array, shape (n, ...)
-            As many numbers a sample as ``input_shape`` has.
+            Each sample has as many numbers as ``input_shape``.
         xp : module
             The array namespace.
 
@@ -212,8 +212,8 @@ class Network:
         if len(self.input_shape) == 1:
             return x
         h, w, c = self.input_shape
-        # Merging the last two axes lays the array out anew, batch last, while its numbers are still small integers;
-        # a mere transposition would be carried on by elementwise functions and slow every later product down.
+        # Merging the last two axes copies the array into the new memory order while its numbers are still small
+        # integers. A mere transposed view would slow down every later product: elementwise functions keep its order.
         batch_last = xp.reshape(xp.permute_dims(x, (1, 3, 2, 0)), (h, c, -1))
         return xp.reshape(batch_last, (h, c, w, images.shape[0]))
 
@@ -241,7 +241,7 @@ class Network:
         x : array
             From `prepare`.
         ctx : Context
-            What holds for all layers: the namespace, and whether this is training.
+            The settings for all layers, such as the namespace and whether this is training.
         noise : sequence of array or None, optional
             The random numbers that each layer needs in training.
 
@@ -250,7 +250,7 @@ class Network:
         y : array, shape (n, ...)
             The output.
         caches : list
-            What `backward` needs of each layer.
+            The cache of each layer, for `backward`.
         """
         drawn = noise or [None] * len(self.layers)
         caches = []
@@ -275,7 +275,7 @@ class Network:
         ctx : Context
             As for `forward`.
         input_gradient : bool
-            Whether the gradient of the input is wanted too. Training does without.
+            Whether to compute the gradient of the input too. Training does not need it.
 
         Returns
         -------
@@ -298,7 +298,7 @@ class Network:
     # Its description ----------------------------------------------------------------------------------------------
 
     def to_config(self) -> dict[str, Any]:
-        """Return a description that JSON can hold, for `from_config`."""
+        """Return a JSON-serializable description for `from_config`."""
         return {
             "layers": [layer.to_config() for layer in self.layers],
             "input_shape": list(self.input_shape),
@@ -312,7 +312,7 @@ class Network:
         Raises
         ------
         ValueError
-            If a layer is of a class that is not known: import the module that defines it first.
+            If a layer's class is unknown: import the module that defines it first.
         """
         layers = [Layer.from_config(layer) for layer in config["layers"]]
         return Network(layers, tuple(config["input_shape"]), config["pixel_max"])

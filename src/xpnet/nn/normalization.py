@@ -1,4 +1,4 @@
-"""Batch normalization: to give every feature mean 0 and variance 1 within the batch."""
+"""Batch normalization: every feature gets mean 0 and variance 1 within the batch."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from xpnet.typing import Array, Arrays, Namespace, Shape
 
 
 class Statistics(NamedTuple):
-    """Mean and variance of each channel, shape (channels,), and the number of values they are taken over."""
+    """Mean and variance of each channel, shape (channels,), and the number of values behind them."""
 
     mean: Array
     variance: Array
@@ -31,13 +31,13 @@ def batch_norm(
     Parameters
     ----------
     x : array, shape (n, features) or (height, channels, width, n)
-        The batch. Of images, each channel is normalized over all pixels of all images.
+        The batch. Each channel of images is normalized over all pixels of all images.
     gamma, beta : array, shape (channels,)
-        Scale and shift that are learnt.
+        The learned scale and shift.
     epsilon : float
-        Keeps a constant feature from a division by zero.
+        Prevents a division by zero where a feature is constant.
     all_reduce : callable, optional
-        Sums an array over the ranks of a distributed run: then the statistics are those of all ranks' batches.
+        Sums an array over the ranks of a distributed run, so that the statistics are those of all ranks' batches.
     xp : module, optional
         The array namespace; by default that of ``x``.
 
@@ -47,7 +47,7 @@ def batch_norm(
     cache : tuple
         For `batch_norm_backward`.
     statistics : Statistics
-        Of the batch; the variance is the mean square.
+        The statistics of the batch; the variance is the mean squared deviation, not the unbiased estimate.
 
     References
     ----------
@@ -70,7 +70,7 @@ def batch_norm(
         total, count = sums[:-1], sums[-1, ...]
     mean = total / count
     centred = channels - mean[None, :, None]
-    # The squares of what is centred, in a second pass: E[x^2] - E[x]^2 would lose all digits to a large mean.
+    # A second pass squares the centred values: E[x^2] - E[x]^2 would lose all digits to a large mean.
     squares = _sum_rows(xp.vecdot(centred, centred), xp)
     if all_reduce is not None:
         squares = all_reduce(squares)
@@ -98,9 +98,9 @@ def batch_norm_backward(
 ) -> tuple[Array, Array, Array]:
     """Pass a gradient back through `batch_norm`, and through the statistics of the batch.
 
-    With ``x^ = (x - mean) / sqrt(variance + epsilon)`` over ``m`` values a channel:
-    ``dx = gamma / sqrt(variance + epsilon) (dy - sum(dy) / m - x^ sum(dy x^) / m)``: what the mean and the variance
-    take out of ``x``, the two sums take out of its gradient.
+    With ``x^ = (x - mean) / sqrt(variance + epsilon)`` over ``m`` values per channel:
+    ``dx = gamma / sqrt(variance + epsilon) (dy - sum(dy) / m - x^ sum(dy x^) / m)``. The first sum comes from the
+    mean's dependence on ``x``, the second from the variance's.
 
     Parameters
     ----------
@@ -117,7 +117,7 @@ def batch_norm_backward(
     -------
     dx : array, the shape of ``dy``
     dgamma, dbeta : array, shape (channels,)
-        Over this rank's samples.
+        Sums over this rank's samples.
 
     Examples
     --------
@@ -159,14 +159,14 @@ def _corrected(dy: Array, centred: Array, slope: Array, shift: Array, factor: Ar
 
 
 def _sum_rows(sums: Array, xp: Namespace) -> Array:
-    """Add up the sums of rows, (rows, channels). Dense layers have one row, which is the sum already."""
+    """Add up the sums of rows, (rows, channels). Dense layers have one row, which is already the sum."""
     return sums[0, ...] if sums.shape[0] == 1 else xp.sum(sums, axis=0)
 
 
 def normalize(
     x: Array, gamma: Array, beta: Array, mean: Array, variance: Array, epsilon: float = 1e-5, *, xp: Namespace = None
 ) -> tuple[Array, tuple[Any, ...]]:
-    """Normalize by a mean and variance that are given, as in evaluation: one scale and one shift a channel.
+    """Normalize by a given mean and variance, as in evaluation: one scale and one shift per channel.
 
     Parameters
     ----------
@@ -202,7 +202,7 @@ def normalize_backward(cache: tuple[Any, ...], dy: Array, *, xp: Namespace = Non
 
 
 def by_channel(x: Array, xp: Namespace) -> Array:
-    """View a batch as (rows, channels, values): what is summed over is first and last, for dense layers too."""
+    """View a batch as (rows, channels, values), so that sums run over the first and last axis for dense layers too."""
     if len(x.shape) == 2:
         return x.T[None, :, :]
     h, c, w, n = x.shape
@@ -223,7 +223,7 @@ class BatchNorm(Layer):
     momentum : float
         The share of a batch in the running statistics, in (0, 1].
     epsilon : float
-        Keeps a constant feature from a division by zero.
+        Prevents a division by zero where a feature is constant.
 
     Examples
     --------
@@ -236,11 +236,11 @@ class BatchNorm(Layer):
     epsilon: Positive = 1e-5
 
     def minimum_batch(self, input_shape: Shape) -> int:
-        """One value has no variance, so there must be two: two samples, unless an image brings more."""
+        """Return 2 where a sample has one value per channel, since one value has no variance; otherwise 1."""
         return 2 if math.prod(input_shape[:-1]) == 1 else 1
 
     def parameters(self, input_shape: Shape) -> dict[str, Variable]:
-        """Declare ``gamma`` and ``beta``, (channels,), which start with no change at all."""
+        """Declare ``gamma`` and ``beta``, (channels,), which start at 1 and 0 and so change nothing."""
         shape = (input_shape[-1],)
         return {"gamma": Variable(shape, Constant(1.0)), "beta": Variable(shape)}
 
@@ -261,7 +261,7 @@ class BatchNorm(Layer):
         return y, (fixed, None)
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
-        """Apply the backward function of whichever was applied."""
+        """Apply the backward function of whichever `forward` applied."""
         kept, statistics = cache
         if statistics is None:
             dx, dgamma, dbeta = normalize_backward(kept, dy, xp=ctx.xp)
@@ -270,7 +270,7 @@ class BatchNorm(Layer):
         return dx, {"gamma": dgamma, "beta": dbeta}
 
     def next_state(self, state: Arrays, cache: Any, ctx: Context) -> Arrays:
-        """Move the running statistics towards those of the batch; the variance without its bias."""
+        """Move the running statistics towards those of the batch, with the unbiased variance."""
         _, statistics = cache
         mean, variance, count = statistics
         return _moved(state, mean, variance, count / (count - 1.0), self.momentum, xp=ctx.xp)

@@ -1,9 +1,9 @@
 """Optimizers: how a gradient becomes a step.
 
-An optimizer sees one array of parameters at a time, ``theta``, and each method reads as it does in its paper: a few
-lines of arithmetic. `xpnet.training.step.update` goes through the arrays of a network. What changes from step to step
-without looking at any array (the learning rate, Adam's bias corrections) is computed on the host in float64 for a
-whole epoch, and handed to the steps as data.
+An optimizer sees one array of parameters at a time, ``theta``, and each method is a few lines of arithmetic, as in its
+paper. `xpnet.training.step.update` loops over the arrays of a network. The scalars of a step that depend on no array
+(the learning rate, Adam's bias corrections) are computed on the host in float64 for a whole epoch, and passed to the
+steps as data.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Optimizer(Part):
     learning_rate : float
         Positive.
     weight_decay : float
-        How much of ``theta`` is added to the gradient: the derivative of ``weight_decay / 2 |theta|^2``.
+        The factor of ``theta`` in the gradient: the penalty ``weight_decay / 2 |theta|^2`` has this derivative.
 
     Examples
     --------
@@ -47,7 +47,7 @@ class Optimizer(Part):
         return {}
 
     def scalars(self, t: NDArray[np.int64], rates: HostVector) -> dict[str, HostVector]:
-        """Return what `update` needs at each of some steps.
+        """Return the scalars that `update` needs at each of some steps.
 
         Parameters
         ----------
@@ -70,25 +70,25 @@ class Optimizer(Part):
         Parameters
         ----------
         theta : array
-            Parameters, of any shape.
+            The parameters, of any shape.
         state : dict of str to array, the shape of ``theta``
-            From `init` or the step before.
+            From `init` or the previous step.
         gradient : array, the shape of ``theta``
-            Of the mean loss of the batch.
+            The gradient of the batch's mean loss.
         scalars : mapping of str to array, shape ()
-            Those of this step.
+            The scalars of this step.
         xp : module
             The array namespace.
 
         Returns
         -------
         theta, state
-            New arrays; the old ones are left as they were.
+            New arrays; the old ones do not change.
         """
         raise NotImplementedError
 
     def decayed(self, theta: Array, gradient: Array) -> Array:
-        """Return the gradient with weight decay in it."""
+        """Return the gradient plus weight decay."""
         return gradient + self.weight_decay * theta if self.weight_decay else gradient
 
 
@@ -96,7 +96,7 @@ class Optimizer(Part):
 class SGD(Optimizer):
     """Stochastic gradient descent, with or without momentum.
 
-    ``v <- momentum v + g``, then ``theta <- theta - rate v``, or with Nesterov's look ahead
+    ``v <- momentum v + g``, then ``theta <- theta - rate v``, or with Nesterov's look-ahead
     ``theta <- theta - rate (g + momentum v)``.
 
     Parameters
@@ -127,18 +127,18 @@ class SGD(Optimizer):
     nesterov: bool = False
 
     def __post_init__(self) -> None:
-        """Check that there is a momentum to look ahead by."""
+        """Check that ``nesterov`` has a momentum."""
         super().__post_init__()
         if self.nesterov and self.momentum == 0.0:
             raise ValueError("nesterov=True: needs a momentum above 0")
 
     @property
     def plain(self) -> bool:
-        """Whether a step is ``theta - rate g`` and no more."""
+        """Whether a step is just ``theta - rate g``."""
         return self.momentum == 0.0 and self.weight_decay == 0.0
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
-        """Return the velocity, zero."""
+        """Return a velocity of zero."""
         return {"velocity": xp.zeros_like(theta)} if self.momentum else {}
 
     def update(
@@ -190,7 +190,7 @@ class RMSprop(Optimizer):
     epsilon: Positive = 1e-8
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
-        """Return the running mean, zero."""
+        """Return a running mean of zero."""
         return {"square": xp.zeros_like(theta)}
 
     def update(
@@ -206,10 +206,10 @@ class RMSprop(Optimizer):
 
 @dataclass(frozen=True)
 class Adam(Optimizer):
-    """Adaptive moments: momentum, over the root of a running mean of squared gradients, both corrected for bias.
+    """Adaptive moments: momentum divided by the root of a running mean of squared gradients, both corrected for bias.
 
-    ``m <- b1 m + (1 - b1) g`` and ``v <- b2 v + (1 - b2) g^2``; both start at zero, so they are divided by
-    ``1 - b1^t`` and ``1 - b2^t``: ``theta <- theta - rate m^ / (sqrt(v^) + epsilon)``.
+    ``m <- b1 m + (1 - b1) g`` and ``v <- b2 v + (1 - b2) g^2`` both start at zero. Dividing them by ``1 - b1^t`` and
+    ``1 - b2^t`` corrects for that: ``theta <- theta - rate m^ / (sqrt(v^) + epsilon)``.
 
     Parameters
     ----------
@@ -243,11 +243,11 @@ class Adam(Optimizer):
     epsilon: Positive = 1e-8
 
     def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
-        """Return the two moments, zero."""
+        """Return two moments of zero."""
         return {"first": xp.zeros_like(theta), "second": xp.zeros_like(theta)}
 
     def scalars(self, t: NDArray[np.int64], rates: HostVector) -> dict[str, HostVector]:
-        """Return the rate and the bias corrections, gathered into two factors and one addend a step.
+        """Return the rate and the bias corrections, combined into two factors and one addend per step.
 
         The state holds ``M = m / (1 - b1)`` and ``V = v / (1 - b2)``, which saves two passes over the arrays.
         """
@@ -276,7 +276,7 @@ class Adam(Optimizer):
 
 @dataclass(frozen=True)
 class AdamW(Adam):
-    """Adam, with weight decay beside the gradient instead of in it: ``theta`` shrinks by ``rate weight_decay``.
+    """Adam with decoupled weight decay: each step shrinks ``theta`` by the share ``rate weight_decay``.
 
     Parameters
     ----------
@@ -303,7 +303,7 @@ class AdamW(Adam):
     weight_decay: NonNegative = field(default=1e-2, kw_only=True)
 
     def decayed(self, theta: Array, gradient: Array) -> Array:
-        """Return the gradient as it is."""
+        """Return the gradient unchanged."""
         return gradient
 
     def update(

@@ -1,7 +1,7 @@
-"""Pooling: a window of pixels becomes one, their maximum or their mean.
+"""Pooling: each window of pixels becomes one, their maximum or their mean.
 
-Both are taken along one axis after the other, which gives the same in less work: the maximum of a window is the largest
-of its rows' maxima, the mean is that of its rows' means. Images have the shape ``(height, channels, width, n)``.
+Pooling one axis after the other gives the same result with less work: the maximum of a window is the maximum of its
+rows' maxima, and its mean is the mean of its rows' means. Images have the shape ``(height, channels, width, n)``.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> A
     Parameters
     ----------
     x : array, shape (height, channels, width, n)
-        The images. What does not fill a window at the far ends is left out.
+        The images. Pixels at the far ends that do not fill a window are ignored.
     size, stride : pair of int
-        Of the window, and from one to the next, down and across.
+        The size of a window, and the distance from one to the next, down and across.
     xp : module, optional
         The array namespace; by default that of ``x``.
 
@@ -46,12 +46,12 @@ def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> A
 
 
 def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
-    """Pass a gradient back through `max_pool2d`: to the largest pixel, and to the first one where several are.
+    """Pass a gradient back through `max_pool2d`: to the largest pixel of each window, or to the first of equals.
 
     Parameters
     ----------
     x, y : array
-        Input and output of `max_pool2d`.
+        The input and the output of `max_pool2d`.
     dy : array, the shape of ``y``
         The gradient of the output.
     size, stride : pair of int
@@ -73,7 +73,7 @@ def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair,
            [ 0.,  0.]])
     """
     xp = xp or array_namespace(dy)
-    # First back to the largest of each row of the window, and from there to the largest pixel of that row.
+    # The gradient goes first to the row with the largest pixel, and from there to the pixel itself.
     columns = _windows(x, 2, size[1], stride[1])
     largest = _max(columns, xp)
     rows = _max_backward(_windows(largest, 0, size[0], stride[0]), y, dy, xp)
@@ -89,7 +89,7 @@ def _max(pieces: Sequence[Array], xp: Namespace) -> Array:
 
 
 def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -> list[Array]:
-    """Return the gradient of each of the pieces that `_max` took the largest of."""
+    """Return the gradient of each piece that `_max` compared."""
     gradients = []
     for piece in pieces[:-1]:
         taken, dy = _share(piece, y, dy, xp=xp)
@@ -99,14 +99,14 @@ def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -
 
 @elementwise
 def _share(piece: Array, y: Array, dy: Array, *, xp: Namespace) -> tuple[Array, Array]:
-    """Return the gradient of a piece, where it is the largest, and what is left for the next: ties count once."""
+    """Return the gradient of a piece where it is the largest, and the rest for later pieces: ties count once."""
     taken = xp.astype(piece >= y, dy.dtype)
     taken *= dy
     return taken, dy - taken
 
 
 def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
-    """Take the mean of each window; shapes as for `max_pool2d`.
+    """Take the mean of each window; shapes are those of `max_pool2d`.
 
     Examples
     --------
@@ -143,14 +143,14 @@ def _mean(pieces: Sequence[Array]) -> Array:
 
 
 def _windows(x: Array, axis: int, size: int, stride: int) -> list[Array]:
-    """Return, for each place in a window along an axis, the pixels there of all windows: views."""
+    """Return one view for each place in a window along an axis: the pixels at that place in all windows."""
     last = (x.shape[axis] - size) // stride * stride
     places = [slice(i, i + last + 1, stride) for i in range(size)]
     return [x[place, ...] if axis == 0 else x[:, :, place, :] for place in places]
 
 
 def _fold(pieces: Sequence[Array], shape: Shape, axis: int, stride: int, xp: Namespace) -> Array:
-    """Undo `_windows`: put the pieces back where they came from, and add where windows overlap."""
+    """Undo `_windows`: put the pieces back in their places, and add them up where windows overlap."""
     size, before, after = len(pieces), [0, 0], [0, 0]
     side = axis // 2  # 0 down, 1 across: the axes of an image are 0 and 2
     if size == stride:

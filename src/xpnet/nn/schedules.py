@@ -1,4 +1,4 @@
-"""Schedules: how the learning rate changes over the epochs. All of it is computed on the host, in float64."""
+"""Schedules: how the learning rate changes over the epochs, computed on the host in float64."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ class Schedule(Part):
 
     @property
     def length(self) -> float:
-        """The number of epochs that it covers."""
+        """The number of epochs that the schedule covers."""
         return math.inf
 
     def factor(self, epochs: HostVector) -> HostVector:
-        """Return what the learning rate is multiplied by.
+        """Return the factors by which the learning rate is multiplied.
 
         Parameters
         ----------
@@ -40,7 +40,7 @@ class Schedule(Part):
         Returns
         -------
         array
-            The factor at each.
+            The factor at each time.
         """
         return np.ones_like(epochs)
 
@@ -52,7 +52,7 @@ class StepDecay(Schedule):
     Parameters
     ----------
     every : int
-        Epochs between two cuts.
+        The number of epochs between two reductions.
     gamma : float
         In (0, 1].
 
@@ -78,11 +78,11 @@ class Cosine(Schedule):
     Parameters
     ----------
     epochs : int
-        How long it takes: at least as long as the run.
+        The length of the schedule, at least that of the run.
     floor : float
         The factor at the end, in [0, 1).
     warm_up : float
-        Epochs over which the factor first rises from ``start`` to 1 in a straight line; fewer than ``epochs``.
+        The number of epochs over which the factor first rises linearly from ``start`` to 1; less than ``epochs``.
     start : float
         In (0, 1].
 
@@ -104,7 +104,7 @@ class Cosine(Schedule):
     start: Share = 0.1
 
     def __post_init__(self) -> None:
-        """Check that the rise is shorter than the whole."""
+        """Check that the warm-up is shorter than the schedule."""
         super().__post_init__()
         if not 0.0 <= self.warm_up < self.epochs:
             raise ValueError(f"warm_up={self.warm_up!r}: must be at least 0 and shorter than epochs={self.epochs}")
@@ -125,12 +125,12 @@ class Cosine(Schedule):
 
 @dataclass(frozen=True)
 class WarmUp(Schedule):
-    """Raise the learning rate in a straight line over the first epochs, then keep it.
+    """Raise the learning rate linearly over the first epochs, then keep it.
 
     Parameters
     ----------
     epochs : float
-        How long the rise takes.
+        The length of the warm-up.
     start : float
         The factor at the first step, in (0, 1].
 

@@ -1,4 +1,4 @@
-"""A network with weights, which predicts."""
+"""A network with weights, ready to predict."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from xpnet.data.facts import Facts
 
 EVALUATION_BATCH = 500
-"""Samples that are evaluated at once: many enough for large products, few enough to stay in a processor's cache."""
+"""Samples per evaluation batch: enough for large products, few enough to stay in a processor's cache."""
 
 
 class TrainedNetwork(Network):
@@ -31,13 +31,13 @@ class TrainedNetwork(Network):
     Parameters
     ----------
     network : Network
-        Its description.
+        The network's description.
     params, state : sequence of dict of str to array
-        For each layer, on the host: copied to the backend.
+        The host arrays of each layer, which are copied to the backend.
     backend : Backend
-        Where they go.
+        The backend that they are copied to.
     dtype : {"float32", "float64"}
-        Of parameters and arithmetic.
+        The dtype of parameters and arithmetic.
 
     Attributes
     ----------
@@ -49,7 +49,7 @@ class TrainedNetwork(Network):
     Raises
     ------
     ShapeError
-        If they are not the arrays that the layers declare.
+        If ``params`` or ``state`` differ from the arrays that the layers declare.
 
     Examples
     --------
@@ -66,7 +66,7 @@ class TrainedNetwork(Network):
     backend: Backend
     dtype: str
     facts: Facts | None = None
-    """What the images were like that it was trained on, where that is known: other images are compared."""
+    """Facts about the training images, if known, with which new images are compared."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class TrainedNetwork(Network):
     def on_device(
         cls, network: Network, params: list[Arrays], state: list[Arrays], backend: Backend, dtype: str
     ) -> TrainedNetwork:
-        """Give a network arrays that are on the backend already, as they are."""
+        """Give a network arrays that are already on the backend, without a copy."""
         trained = cls.__new__(cls)
         Network.__init__(trained, network.layers, network.input_shape, network.pixel_max)
         for name, value in {"params": params, "state": state, "backend": backend, "dtype": dtype}.items():
@@ -103,7 +103,7 @@ class TrainedNetwork(Network):
         backend : str, module or Backend
             See `xpnet.get_backend`.
         dtype : {"float32", "float64"}, optional
-            By default the dtype that it has.
+            By default the network's own dtype.
 
         Examples
         --------
@@ -116,7 +116,7 @@ class TrainedNetwork(Network):
         return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen).remember(self.facts)
 
     def __getstate__(self) -> dict[str, Any]:
-        """Go through host arrays, so that a copy or a pickle holds nothing of the library's."""
+        """Convert to host arrays, so that a copy or a pickle holds no array of the library."""
         params, state = self.host_arrays()
         network = Network(self.layers, self.input_shape, self.pixel_max)
         arrays = {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
@@ -128,7 +128,7 @@ class TrainedNetwork(Network):
         self.remember(saved["facts"])
 
     def remember(self, facts: Facts | None) -> TrainedNetwork:
-        """Keep what the images were like that it was trained on, and return it."""
+        """Store facts about the training images, and return the network."""
         object.__setattr__(self, "facts", facts)
         return self
 
@@ -148,7 +148,7 @@ class TrainedNetwork(Network):
     def from_named(
         cls, network: Network, named: Mapping[str, NDArray[Any]], backend: Backend, dtype: str = "float32"
     ) -> TrainedNetwork:
-        """Give a network the arrays that `named_arrays` returned, which must be complete."""
+        """Give a network the arrays that `named_arrays` returned; all must be present."""
         params, state = (
             [{name: named[f"layers.{i}.{name}"] for name in layer} for i, layer in enumerate(declared)]
             for declared in (network.parameters, network.statistics)
@@ -163,11 +163,11 @@ class TrainedNetwork(Network):
         Parameters
         ----------
         images : array_like, shape (n, ...)
-            Of any library, on any of its devices, in any memory layout and byte order, read-only or not; moved to
-            the network's backend. Integers of any size are pixels, from 0 to ``pixel_max``, by which they are
-            divided. Floating-point images of any precision that NumPy has must be scaled already; they are rounded
-            to the network's dtype. There may be none, ``n = 0``. A path or a list of paths names photographs of digits,
-            which `xpnet.data.prepare_digit` prepares.
+            An array of any library on any device, in any memory layout and byte order, read-only or not. It is moved
+            to the network's backend. Integers of any size are pixels from 0 to ``pixel_max``, by which they are
+            divided. Floating-point images of any precision that NumPy has must be scaled already, and are rounded to
+            the network's dtype. ``n`` may be 0. A path or a list of paths names photographs of digits, which
+            `xpnet.data.prepare_digit` prepares.
 
         Returns
         -------
@@ -177,13 +177,13 @@ class TrainedNetwork(Network):
         Raises
         ------
         ShapeError
-            If they have another number of values a sample, or are arranged in another way than ``input_shape``, axes
-            of length 1 and samples in one row aside.
+            If the samples do not fit ``input_shape``: they must have as many values, in one row or in the same
+            arrangement apart from axes of length 1.
         TypeError
-            If they are not real numbers.
+            If the images are not real numbers.
         ValueError
-            If the network has no weights; or the images hold integers that are no pixels, NaN, infinity, or numbers
-            too large for the network's dtype.
+            If the network has no weights, or if the images hold integers outside 0 to ``pixel_max``, NaN, infinity, or
+            numbers too large for the network's dtype.
         """
         host = self._images(images)
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
@@ -194,7 +194,7 @@ class TrainedNetwork(Network):
         return np.concatenate(outputs)
 
     def _images(self, images: Any) -> NDArray[Any]:
-        """Return images on the host, after a look at whether they are like those that were trained on."""
+        """Return images on the host, after comparing them with the training images."""
         from xpnet.data.facts import check_alike, check_layout
         from xpnet.data.photos import images_of, is_path
 
@@ -209,7 +209,7 @@ class TrainedNetwork(Network):
 
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
-        """Return the function that computes `logits` on the device, compiled where the library can."""
+        """Return the function that computes `logits` on the device, compiled if the library can compile."""
         xp, dtype = self.backend.xp, getattr(self.backend.xp, self.dtype)
         ctx = context(self.backend)
 
@@ -229,7 +229,7 @@ class TrainedNetwork(Network):
         Returns
         -------
         array of integers, shape (n,)
-            Of the library and on the device that ``images`` came from.
+            An array of the library and on the device of ``images``.
 
         Raises
         ------
@@ -240,16 +240,16 @@ class TrainedNetwork(Network):
         return caller.asarray(np.argmax(self.logits(images), axis=1))
 
     def predict_proba(self, images: Any) -> NDArray[Any]:
-        """Return the softmax of the outputs, on the host: probabilities, if cross-entropy was the loss in training."""
+        """Return the softmax of the outputs, on the host: probabilities if cross-entropy was the training loss."""
         return np.asarray(softmax(self.logits(images)))
 
     def layer_outputs(self, images: Any) -> list[NDArray[Any]]:
-        """Return what each layer makes of images, on the host.
+        """Return the output of each layer for images, on the host.
 
         Parameters
         ----------
         images : array_like, shape (n, ...)
-            See `logits`. All go through the network at once.
+            See `logits`. All pass through the network in one batch.
 
         Returns
         -------
@@ -303,7 +303,7 @@ class TrainedNetwork(Network):
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
-    """Return what the layers may ask about a pass on a backend."""
+    """Return the context of a pass on a backend."""
     how = (backend.convolution, backend.product_limit)
     return Context(backend.xp, training, all_reduce=all_reduce, convolution=how)
 
@@ -326,7 +326,7 @@ def _check_shapes(name: str, given: Sequence[HostArrays], declared: Sequence[Map
 
 
 def check_images(network: Network, images: Any, dtype: str) -> NDArray[Any]:
-    """Return images on the host if this network can take them, floats in ``dtype``; see `logits`."""
+    """Check images as described in `logits`, and return them on the host, floats in ``dtype``."""
     host = np.asarray(images)
     if host.dtype.kind not in "uif":
         raise TypeError(f"images: must be real numbers, not {host.dtype}")
@@ -336,7 +336,7 @@ def check_images(network: Network, images: Any, dtype: str) -> NDArray[Any]:
             f"a sample, arranged as {network.input_shape}"
         )
     if host.dtype.kind == "f":
-        # Rounded here, since not every library has every precision that NumPy has.
+        # NumPy rounds here, because other libraries lack some of its precisions.
         with np.errstate(over="ignore"):
             host = host.astype(dtype, copy=False)
         if not np.isfinite(host).all():
