@@ -355,7 +355,7 @@ def load(
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
     facts = Facts.from_config(config.get("images"))
-    return TrainedNetwork.from_named(network, arrays, opened, chosen).remember(facts)
+    return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 
 
 def _most_bytes(described: Mapping[str, Any]) -> int:

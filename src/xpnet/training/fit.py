@@ -228,7 +228,7 @@ def fit(
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
             folder = None if directory is None else directory.path
-            run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data, folder)
+            run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
             if folder is not None and ranks.first:
                 run.save(folder)
             if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
@@ -258,7 +258,7 @@ def _so_far(
         return None
     folder = None if directory is None else directory.path
     try:
-        return Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data, folder)
+        return Run(loop.result(snapshot), snapshot.history, config, data, folder)
     except Exception:  # a compiled epoch that was broken off has taken the arrays with it
         return None
 

@@ -86,6 +86,7 @@ class Loop:
         self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
         self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
         self.workers = Workers(self.shards, min(workers, self.shards))
+        self.facts = data.facts
         self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
         step = self.step
         self.backend = step.backend
@@ -225,15 +226,18 @@ class Loop:
         return snapshot.epoch >= self.plan.epochs or self.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
 
     def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
-        """Return the network as it is after an epoch, its arrays copied on the device."""
-        now = self.copy(snapshot.progress)
-        return TrainedNetwork.on_device(self.step.network, now.params, now.state, self.backend, self.step.dtype)
+        """Return the network as it is after an epoch."""
+        return self._network(snapshot.progress)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the network with its weights: the best ones if training was to stop on them, else the last."""
-        chosen = snapshot.progress if self.plan.patience is None else snapshot.kept
-        params, state = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
-        return TrainedNetwork(self.step.network, params, state, self.backend, self.step.dtype)
+        return self._network(snapshot.progress if self.plan.patience is None else snapshot.kept)
+
+    def _network(self, progress: Progress) -> TrainedNetwork:
+        """Return a network with a copy of the arrays, made on the device."""
+        now, facts = self.copy(progress), self.facts
+        how = {"backend": self.backend, "dtype": self.step.dtype, "facts": facts}
+        return TrainedNetwork.on_device(self.step.network, params=now.params, state=now.state, **how)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Name an array of the network or the optimizer that holds NaN or infinity, if there is one."""

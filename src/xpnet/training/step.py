@@ -103,11 +103,6 @@ class Step:
     all_reduce: Callable[[Array], Array] | None = None
     look: Callable[..., tuple[Sums, list[Arrays]]] | None = None
 
-    @property
-    def float_dtype(self) -> Any:
-        """The dtype as the library has it."""
-        return getattr(self.backend.xp, self.dtype)
-
     @functools.cached_property
     def packing(self) -> Packing:
         """How the parameters lie in one array: in messages, and on launch-bound devices in all that a step does."""
@@ -261,7 +256,7 @@ def reduce_sums(sums: Sums, step: Step) -> Sums:
 def take_batch(step: Step, index: Array, samples: Samples) -> tuple[Array, Array, Array]:
     """Fetch samples: images arranged and scaled, labels, targets."""
     xp = step.backend.xp
-    x = step.network.prepare(xp.take(samples.images, index, axis=0), step.float_dtype, xp)
+    x = step.network.prepare(xp.take(samples.images, index, axis=0), step.dtype, xp)
     return x, xp.take(samples.labels, index, axis=0), xp.take(samples.targets, index, axis=0)
 
 
