@@ -52,11 +52,11 @@ def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
     """Check that values are floats, which are taken as they are, or integers from 0 to ``pixel_max``."""
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
-            raise DataError(f"{argument}: NaN, infinity or numbers too large for {array.dtype}; all must be finite")
+            raise DataError(f"{argument}: NaN or infinity, or numbers too large for {array.dtype}; all must be finite")
     elif array.size and (array.min() < 0 or array.max() > pixel_max):
         raise DataError(
-            f"{argument}: integers from {array.min()} to {array.max()}; as pixels they must be from 0 to "
-            f"pixel_max={pixel_max:g}, and images that are scaled already must be floats"
+            f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max:g}, "
+            "and images that are scaled already must be floats"
         )
 
 

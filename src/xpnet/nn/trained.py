@@ -193,7 +193,7 @@ class TrainedNetwork(Network):
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
         """Return the function that computes `logits` on the device, compiled if the library can compile."""
-        xp, dtype = self.backend.xp, getattr(self.backend.xp, self.dtype)
+        xp, dtype = self.backend.xp, self.dtype
         ctx = context(self.backend)
 
         def outputs(params: list[Arrays], state: list[Arrays], images: Array) -> Array:
@@ -256,7 +256,7 @@ class TrainedNetwork(Network):
         with self.backend.session(self.dtype):
             ctx, xp = context(self.backend), self.backend.xp
             x = self.backend.asarray(host)
-            x = self.prepare(x, getattr(xp, self.dtype), xp)
+            x = self.prepare(x, self.dtype, xp)
             for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
                 x, _ = layer.forward(params, x, ctx._replace(state=state))
                 output = self.backend.to_numpy(x)
