@@ -45,19 +45,20 @@ def compare(
     Parameters
     ----------
     specs : sequence of str
-        The backends; the others are compared with the first.
+        The backends. Each is compared with the first.
     dataset, data_dir, **settings
         See `xpnet.train`.
     output_dir : path-like, optional
         Where to write ``compare.json`` and ``compare.png``; after an interrupt, of the runs that are done.
     each : callable, optional
-        Is given each row when it is done.
+        Called with each row when its run is done.
 
     Returns
     -------
     list of dict
-        For each backend: ``backend``, ``device``, ``test_accuracy``, ``seconds``, ``largest_difference`` between its
-        curves and the first one's, ``predictions_that_differ``, and the ``history``.
+        One row per backend: ``backend``, ``device``, ``recipe``, ``dataset``, ``dtype``, ``seed``, ``epochs``,
+        ``test_accuracy``, ``seconds``, ``largest_difference`` between its curves and those of the first backend,
+        ``predictions_that_differ`` from the first backend's, and the ``history``.
 
     Examples
     --------
@@ -117,19 +118,19 @@ def ladder(
     Parameters
     ----------
     recipes : sequence of str
-        Which.
+        The names of the recipes.
     dataset, data_dir, **settings
         See `xpnet.train`.
     output_dir : path-like, optional
         Where to write ``ladder.json``, ``ladder.txt`` and ``ladder.png``; after an interrupt, of those that are done.
     each : callable, optional
-        Is given each row when it is done.
+        Called with each row when its run is done.
 
     Returns
     -------
     list of dict
-        For each recipe: ``recipe``, ``what``, ``parameters``, ``epochs``, ``seconds``, ``val_accuracy`` and
-        ``test_accuracy``, ...
+        One row per recipe: ``recipe``, ``what``, ``dataset``, ``backend``, ``parameters``, ``epochs``, ``seconds``,
+        ``val_accuracy`` and ``test_accuracy``.
 
     Examples
     --------
@@ -200,7 +201,7 @@ def _rows(
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """Write what `compare` returned as a table, narrow enough for a terminal."""
+    """Return the rows of `compare` as a table that fits a terminal."""
     head = ("backend", "device", "accuracy", "curves differ", "other answers", "seconds")
     body = [
         (
@@ -218,7 +219,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
 
 
 def ladder_table(rows: Sequence[Row]) -> str:
-    """Write what `ladder` returned as a table, narrow enough for a terminal."""
+    """Return the rows of `ladder` as a table that fits a terminal."""
     head = ("recipe", "parameters", "epochs", "seconds", "validation", "test")
     body = [
         (
@@ -255,7 +256,7 @@ def save_ladder(rows: Sequence[Row], directory: str | os.PathLike[str]) -> list[
 
 
 def plain(rows: Sequence[Row]) -> list[Row]:
-    """Return rows as JSON can hold them."""
+    """Return rows in a JSON-serializable form."""
     return [{key: _plain(value) for key, value in row.items()} for row in rows]
 
 

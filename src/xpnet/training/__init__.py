@@ -1,1 +1,1 @@
-"""Training: steps, the loop over epochs, what is kept of it, and the recipes."""
+"""Training: steps, the loop over epochs, progress and checkpoints, on one process or several."""

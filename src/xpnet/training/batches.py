@@ -1,4 +1,4 @@
-"""From the host to the device: samples once, batches epoch by epoch."""
+"""Moving data from the host to the device: samples once, batches epoch by epoch."""
 
 from __future__ import annotations
 
@@ -24,20 +24,20 @@ def move_samples(step: Step, images: NDArray[Any], labels: NDArray[Any], classes
 
 
 def split_batches(arrays: dict[str, NDArray[Any]], batch_size: int) -> list[dict[str, NDArray[Any]]]:
-    """Cut arrays of one row a sample into batches.
+    """Cut arrays with one row per sample into batches.
 
     Parameters
     ----------
     arrays : dict of str to array, shape (n, ...)
         Index and noise of an epoch.
     batch_size : int
-        Rows a batch.
+        Rows per batch.
 
     Returns
     -------
     list of dict of str to array, shape (batches, rows, ...)
-        The full batches, and then the last, short one, as far as there are such: inside each dictionary every
-        batch is of one size, as compiled loops need it.
+        The full batches, if any, and then the last, shorter batch, if any. All batches inside one dictionary have the
+        same size, as compiled loops need.
     """
     (n,) = {len(array) for array in arrays.values()}
     full = n - n % batch_size
@@ -50,7 +50,7 @@ def split_batches(arrays: dict[str, NDArray[Any]], batch_size: int) -> list[dict
 
 
 def move_batches(step: Step, part: dict[str, NDArray[Any]]) -> Batch:
-    """Move what `split_batches` returned to the device: floats in the step's dtype, integers as they are."""
+    """Move one part from `split_batches` to the device: floats in the step's dtype, integers in their own."""
     return {
         name: step.backend.asarray(array, step.dtype if array.dtype.kind == "f" else None)
         for name, array in part.items()

@@ -1,16 +1,15 @@
-"""Training on several processes at once: each takes its share of every batch, and MPI adds up what they found.
+"""Training on several processes at once: each computes its share of every batch, and MPI adds up the results.
 
 The processes of a job are its *ranks*, numbered from 0. All of them draw the same permutation and the same noise, and
-take the same steps; only the samples of a batch are shared out. A sum over a batch is the sum of its shares' sums, so
-the step that follows is the one that a single process would have taken, up to rounding: it is the global batch that
-counts, however many ranks there are. A rank whose share is empty takes part like the others.
+take the same steps; they split only the samples of a batch. A sum over a batch is the sum over its shares, so up to
+rounding each step is the one that a single process would take: only the size of the global batch matters, not the
+number of ranks. A rank whose share is empty takes part like the others.
 
-Between the two pure functions of a step there is one message, the flat buffer of `xpnet.training.step.reduce_sums`.
-Batch normalization adds some of its own, for statistics over the whole batch.
+Between the two pure functions of a step the ranks exchange one message, the flat buffer of
+`xpnet.training.step.reduce_sums`. Batch normalization adds messages of its own, for statistics over the whole batch.
 
-`Ranks` is what the training loop sees of all this. Its base is a process alone, for which there is nothing to do;
-`MPIRanks` is a rank of an MPI job. This is the one module that knows MPI, and nothing imports mpi4py before it is
-asked for.
+The training loop sees only `Ranks`. This base class is a process that trains alone; `MPIRanks` is a rank of an MPI job.
+No other module knows MPI, and mpi4py is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -38,30 +37,30 @@ T = TypeVar("T")
 NAMES = ("mpi", "mpi:device")
 
 MAY_DIFFER = {"backend", "device", "workers", "threads"}
-"""Settings that may differ between ranks: each may have a GPU of its own. The library's version must be."""
+"""Settings that may differ between ranks, since each may have its own GPU. Versions of libraries must be the same."""
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""Where a user may have told the libraries how many threads to take."""
+"""Environment variables by which a user may set the number of threads."""
 
 LAUNCHERS = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")
-"""Where MPICH's and Open MPI's mpiexec tell a process how many there are."""
+"""Environment variables by which MPICH's and Open MPI's mpiexec give the number of processes."""
 
 GRACE = 1.0
-"""Seconds that a rank waits with its complaint: if the first rank has the same one, it need not be read twice."""
+"""Seconds that a rank waits before it prints an error: if the first rank fails the same way, one message is enough."""
 
 LAST_WORDS = 0.3
-"""Seconds between a complaint and the end: mpiexec passes on what a rank prints, and drops what an abort overtakes."""
+"""Seconds between an error message and the abort, because mpiexec drops output that it has not yet passed on."""
 
 
 class Ranks:
-    """The processes that train together, seen from one of them. This base is a process alone.
+    """The processes that train together, seen from one of them. This base class is a process that trains alone.
 
     Attributes
     ----------
     rank : int
-        This one's number.
+        The number of this process.
     size : int
-        How many there are.
+        The number of processes.
     """
 
     rank: int = 0
@@ -73,11 +72,11 @@ class Ranks:
         return self.rank == 0
 
     def share(self, n: int) -> slice:
-        """Return which of ``n`` samples are this rank's: shares differ by one sample at most, and may be empty."""
+        """Return this rank's share of ``n`` samples. Shares differ by at most one sample, and may be empty."""
         return slice(n * self.rank // self.size, n * (self.rank + 1) // self.size)
 
     def open_backend(self, backend: str | ModuleType | Backend | None) -> Backend:
-        """Open a backend for this rank: see `xpnet.get_backend`."""
+        """Open a backend for this rank; see `xpnet.get_backend`."""
         return get_backend(backend)
 
     def processors(self) -> int:
@@ -85,11 +84,11 @@ class Ranks:
         return processors()
 
     def threads(self, wanted: int | None, backend: Backend) -> int | None:
-        """Return how many threads the linear algebra shall take; ``None`` is as the libraries are set.
+        """Return the number of threads for linear algebra; ``None`` keeps the libraries' own settings.
 
-        Where threads of this process can share the work, linear algebra takes one. Its own spin while they wait for
-        each other: next to another program, two of them take six times as long as one, and their number decides the
-        last bits of a product.
+        If workers of this process can share the work, linear algebra gets one thread. Its own threads spin while they
+        wait for each other: next to another program, two of them take six times as long as one. Their number also
+        changes the last bits of a product.
         """
         count = check_threads(wanted)
         if count is not None or any(os.environ.get(name) for name in THREAD_VARIABLES):
@@ -97,7 +96,7 @@ class Ranks:
         return 1 if backend.threads_compute else None
 
     def all_reduce(self, backend: Backend) -> Callable[[Array], Array] | None:
-        """Return the function that sums an array of a backend over the ranks, if there are others."""
+        """Return the function that sums an array of a backend over the ranks, or None for a process alone."""
         return None
 
     def add(self, numbers: Sequence[float]) -> Sequence[float]:
@@ -105,31 +104,31 @@ class Ranks:
         return numbers
 
     def any(self, flag: bool) -> bool:
-        """Say whether a flag is up on any rank."""
+        """Return whether a flag is true on any rank."""
         return flag
 
     def from_first(self, function: Callable[[], T]) -> T:
-        """Let the first rank call a function, and give all of them what it returned, or raise what it raised."""
+        """Call a function on the first rank, and return its result, or raise its error, on all ranks."""
         return function()
 
     def once_a_machine(self, function: Callable[[], T]) -> T:
-        """Let one rank of each machine call a function, and give the others there what it returned or raised."""
+        """Call a function on one rank of each machine, and return its result, or raise its error, on all its ranks."""
         return function()
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-        """Check that all ranks are about to do the same.
+        """Check that all ranks start with the same settings, data and weights.
 
         Parameters
         ----------
         config : mapping
-            The configuration, with the fingerprint of the data in it.
+            The configuration, including the fingerprint of the data.
         weights : callable
             Returns the initial parameters.
 
         Raises
         ------
         ValueError
-            On every rank, naming the ranks that differ from the first, and in what.
+            On every rank, naming the ranks that differ from the first, and the differences.
         """
 
 
@@ -139,11 +138,11 @@ class MPIRanks(Ranks):
     Parameters
     ----------
     comm : mpi4py.MPI.Comm
-        All of them.
+        All ranks.
     machine : mpi4py.MPI.Comm
-        Those on this machine.
+        The ranks on this machine.
     on_device : bool
-        Whether MPI may be handed the arrays of a GPU.
+        Whether MPI can take the arrays of a GPU.
     """
 
     def __init__(self, comm: Any, machine: Any, on_device: bool = False) -> None:
@@ -151,28 +150,29 @@ class MPIRanks(Ranks):
         self.rank, self.size = comm.Get_rank(), comm.Get_size()
 
     def open_backend(self, backend: str | ModuleType | Backend | None) -> Backend:
-        """Open a backend on the device that is this rank's by its number on the machine."""
+        """Open a backend on this rank's device, chosen by its number on the machine."""
         opened = get_backend(local_spec(backend, self.machine.Get_rank()))
         return opened.stepwise() if self.size > 1 else opened
 
     def processors(self) -> int:
-        """Share the machine's processors out among its ranks."""
+        """Return this rank's share of the machine's processors."""
         available = set().union(*self.machine.allgather(_processors()))
         return max(1, min(processors(), len(available) // int(self.machine.Get_size())))
 
     def threads(self, wanted: int | None, backend: Backend) -> int | None:
-        """Take no more threads than this rank's processors, unless the user has said otherwise.
+        """Limit the threads to this rank's processors, unless the user set a number.
 
-        Linear algebra with more threads than processors can be ten times slower: they wait for each other.
+        Linear algebra with more threads than processors can be ten times slower, because the threads wait for each
+        other.
         """
-        share = self.processors()  # All ranks ask, whatever each of them was told.
+        share = self.processors()  # A collective call, so every rank makes it, whatever its own setting.
         chosen = super().threads(wanted, backend)
         if chosen is not None or any(os.environ.get(name) for name in THREAD_VARIABLES):
             return chosen
         return share
 
     def all_reduce(self, backend: Backend) -> Callable[[Array], Array] | None:
-        """Return the function that sums an array over the ranks, by way of the host or on the device."""
+        """Return the function that sums an array over the ranks, through the host or on the device."""
         if self.size == 1:
             return None
         return backend.exchange(self._add_in_place, on_device=self.on_device)
@@ -187,19 +187,19 @@ class MPIRanks(Ranks):
         return [float(number) for number in total]
 
     def any(self, flag: bool) -> bool:
-        """Say whether a flag is up on any rank."""
+        """Return whether a flag is true on any rank."""
         return bool(self.comm.allreduce(int(flag)) > 0)
 
     def from_first(self, function: Callable[[], T]) -> T:
-        """Let the first rank call a function, and give all of them what it returned, or raise what it raised."""
+        """Call a function on the first rank, and return its result, or raise its error, on all ranks."""
         return _from_first_of(self.comm, function)
 
     def once_a_machine(self, function: Callable[[], T]) -> T:
-        """Let one rank of each machine call a function, and give the others there what it returned or raised."""
+        """Call a function on one rank of each machine, and return its result, or raise its error, on all its ranks."""
         return _from_first_of(self.machine, function)
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
-        """Check that all ranks are about to do the same as the first: see `Ranks.compare`."""
+        """Compare every rank with the first; see `Ranks.compare`."""
         ours = {**config, "initial_weights": digest_of(weights())}
         theirs = self.comm.bcast(ours)
         found = [
@@ -229,8 +229,8 @@ def get_ranks(distributed: str | Ranks | None) -> Ranks:
     Parameters
     ----------
     distributed : {"mpi", "mpi:device"} or Ranks, optional
-        By default the process is alone. ``"mpi"`` sends everything through the memory of the host. ``"mpi:device"``
-        hands MPI the arrays of the GPU, for which it must be built.
+        By default the process trains alone. ``"mpi"`` sends everything through the host's memory. ``"mpi:device"``
+        hands GPU arrays to MPI, which must be built for that.
 
     Returns
     -------
@@ -239,8 +239,8 @@ def get_ranks(distributed: str | Ranks | None) -> Ranks:
     Raises
     ------
     ValueError
-        If there is no such way, or MPI is not installed, not the one that ``mpiexec`` belongs to, or not able to
-        take a GPU's arrays.
+        If the value is unknown, or MPI is not installed, is not the one that ``mpiexec`` belongs to, or cannot take
+        a GPU's arrays.
     """
     if distributed is None:
         return Ranks()
@@ -253,7 +253,7 @@ def get_ranks(distributed: str | Ranks | None) -> Ranks:
 
 @functools.cache
 def _join(distributed: str) -> MPIRanks:
-    """Join the MPI job that this process is part of, and see to it that no rank waits for one that has failed."""
+    """Join the MPI job of this process, and make sure that no rank waits for one that has failed."""
     mpi = _mpi()
     world = mpi.COMM_WORLD
     started = max(int(os.environ.get(name) or 1) for name in LAUNCHERS)
@@ -269,13 +269,13 @@ def _join(distributed: str) -> MPIRanks:
             "or does not say that it can: take distributed='mpi', or an MPI that was built with CUDA"
         )
     sys.excepthook = functools.partial(_complain_and_end, sys.excepthook)
-    # Copies, so that no message of the user's own can be taken for one of these.
+    # Duplicated communicators keep these messages apart from the user's own.
     return MPIRanks(world.Dup(), world.Split_type(mpi.COMM_TYPE_SHARED), on_device)
 
 
 def cuda_aware(mpi: ModuleType) -> bool:
-    """Ask MPI whether it takes the arrays of a GPU: by the function that Open MPI and MPICH have for that."""
-    # The module is linked to the library, so its symbols are found through it.
+    """Ask MPI whether it takes a GPU's arrays, through a function that Open MPI and MPICH share."""
+    # mpi4py's module is linked to the MPI library, so the library's symbols can be found through it.
     query = getattr(ctypes.CDLL(mpi.__file__), "MPIX_Query_cuda_support", None)
     return query is not None and query() == 1
 
@@ -284,18 +284,18 @@ def cuda_aware(mpi: ModuleType) -> bool:
 
 
 def hold_back() -> None:
-    """Let the first rank complain before this one: if it does, this one will not come to it."""
+    """Give the first rank time to report an error and end the job before this rank reports its own."""
     if _rank_and_size()[0] > 0:
         time.sleep(GRACE)
 
 
 def end_job(code: int) -> None:
-    """End all ranks if this process ends with an error, for which the others would wait for ever.
+    """End all ranks if this process ends with an error; the others would wait for it forever.
 
     Parameters
     ----------
     code : int
-        The exit code; after 0, and in a process that is alone, nothing happens.
+        The exit code. Nothing happens if it is 0 or if the process is alone.
     """
     if code and _rank_and_size()[1] > 1:
         sys.stdout.flush()
@@ -307,14 +307,14 @@ def end_job(code: int) -> None:
 def _complain_and_end(
     complain: Callable[..., Any], kind: type[BaseException], error: BaseException, traceback: TracebackType | None
 ) -> None:
-    """Be the last to see an exception that nobody has caught."""
+    """Report an uncaught exception, then end the job."""
     hold_back()
     complain(kind, error, traceback)
     end_job(130 if issubclass(kind, KeyboardInterrupt) else 1)
 
 
 def _rank_and_size() -> tuple[int, int]:
-    """Return this process's rank and the number of them, without starting MPI."""
+    """Return this process's rank and the number of ranks, without starting MPI."""
     mpi = sys.modules.get("mpi4py.MPI")
     if mpi is None or not mpi.Is_initialized() or mpi.Is_finalized():
         return 0, 1

@@ -1,4 +1,4 @@
-"""`fit`: check what is given, train, keep what comes of it."""
+"""`fit`: check the arguments, train, and save the results."""
 
 from __future__ import annotations
 
@@ -109,59 +109,60 @@ def fit(
     Parameters
     ----------
     network : Network
-        What to train. It is left as it is; the trained one is in the result. A `TrainedNetwork` has to be told apart
-        from a description: see ``initial``.
+        The network to train. It does not change; the result holds the trained network. For a `TrainedNetwork`, see
+        ``initial``.
     data : Dataset
-        What to train and test on.
+        The images and labels to train and test on.
     loss : Loss, optional
         By default `SoftmaxCrossEntropy`.
     optimizer : Optimizer, optional
         By default ``Adam(1e-3)``.
     schedule : Schedule, optional
-        How the learning rate changes; by default not at all.
+        How the learning rate changes; by default it is constant.
     epochs, batch_size : int
-        How often to go through the training samples, and how many a step takes.
+        The number of passes through the training samples, and the number of samples per step.
     validation_fraction : float
         The share of the training samples to validate on.
     patience : int, optional
-        Stop after so many epochs without improvement on the validation set, and return the best weights.
+        Stop after this many epochs without improvement on the validation set, and return the best weights.
     monitor : {"val_accuracy", "val_loss"}
-        What has to improve.
+        The quantity that has to improve.
     initial : {"drawn", "given"}, optional
-        Whether new weights are drawn, or training goes on from those of the network, with a new state of the optimizer.
-        By default they are drawn, and a network that has some is told that they are not used.
+        ``"drawn"`` starts from new random weights, ``"given"`` from the network's own weights with a new optimizer
+        state. By default new weights are drawn, with a warning if the network has weights already.
     seed : int
-        Decides all randomness.
+        Determines all random numbers.
     sequential : bool
-        Draw all randomness from one legacy generator and do not shuffle, as the NumPy tutorial does.
+        Draw all random numbers from one legacy generator and do not shuffle, as the NumPy tutorial does.
     backend : str, module or Backend, optional
         See `xpnet.get_backend`.
     dtype : {"float32", "float64"}
-        Of parameters and arithmetic.
+        The dtype of parameters and arithmetic.
     threads : int, optional
-        For the linear algebra; by default ``XPNET_THREADS``, else one on NumPy, and elsewhere as the library is set. A
-        user's own ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS`` stands.
+        The number of threads for linear algebra. By default ``XPNET_THREADS``; if that is not set, one on NumPy, and
+        the library's own setting elsewhere. Your own ``OMP_NUM_THREADS`` or ``OPENBLAS_NUM_THREADS`` takes precedence
+        over this default.
     workers : int, optional
-        How many threads of this process work on the parts of a batch side by side, on NumPy, where the network is large
-        enough to gain; by default ``XPNET_WORKERS``, else as many as this process may use processors. The result is
-        the same to the last bit for any number.
+        The number of threads of this process that compute parts of a batch in parallel, on NumPy and for networks that
+        are large enough to gain. By default ``XPNET_WORKERS``; if that is not set, one per processor that this process
+        may use. The result is the same to the last bit for any number.
     output_dir : path-like or True, optional
-        Where to write checkpoints after each epoch, and the results at the end; True makes a new folder, which is named
-        ``runs/RECIPE-DATASET-TIME`` and which ``Run.folder`` tells. Nothing is written without it.
+        The folder for checkpoints after each epoch, and for the results at the end. True makes a new folder,
+        ``runs/RECIPE-DATASET-TIME``, whose name is in ``Run.folder``. Without it, nothing is written.
     resume : bool
-        Go on from the last checkpoint in ``output_dir``, to the result of a run that was never interrupted.
+        Continue from the last checkpoint in ``output_dir``. The result is that of a run that was never interrupted.
     progress : bool, optional
-        Show what goes on: by default in a notebook and on a terminal. True also writes a line an epoch to a log, where
-        standard error is neither; False shows nothing.
+        Whether to show progress. By default it is shown in a notebook and on a terminal. True also writes one line per
+        epoch to standard error where that is neither, such as a log; False shows nothing.
     callbacks : sequence of callable
-        Each is called after every epoch, on every rank if there are several: with its `Record`, and, where it takes two
-        arguments, with the network as it is then, a `TrainedNetwork` on the same device. One that raises
-        `StopTraining` ends the run, which is saved and returned as if its epochs were over.
+        Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
+        gets the current network, a `TrainedNetwork` on the same device. A callback that raises `StopTraining` ends the
+        run, which is then saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
-        Train on all processes of an MPI job, which share every batch: the result is that of one process. Only the
-        first shows progress and writes. ``"mpi:device"`` hands MPI the arrays of a GPU.
+        Train on all processes of an MPI job, which share every batch. The result is that of one process. Only the
+        first process shows progress and writes files. ``"mpi:device"`` hands GPU arrays to MPI.
     recipe : str
-        What records and plots call the run.
+        The name of the run in records and plots.
 
     Returns
     -------
@@ -172,10 +173,10 @@ def fit(
     ValueError, TypeError
         If an argument is wrong or does not fit another, before any work.
     DivergedError
-        If the loss or a weight becomes NaN or infinite. What was written until then stays.
+        If the loss or a weight becomes NaN or infinite. Files written before that stay.
     KeyboardInterrupt
-        After Ctrl-C, when the epoch is done. This and every other exception that ends the training has an attribute
-        ``run``: the `Run` until the last finished epoch, or ``None`` if there is not one.
+        After Ctrl-C, when the epoch is done. Every exception that ends the training, this one included, has an
+        attribute ``run``: the `Run` up to the last finished epoch, or ``None`` if no epoch was finished.
 
     Examples
     --------
@@ -209,7 +210,7 @@ def fit(
         stack.enter_context(thread_limit(threads))
         stack.enter_context(kept_memory())
         stack.enter_context(opened.session(dtype))
-        # Before the folder: where the parts do not fit together, none is made.
+        # The loop checks that the parts fit together, so it comes first: an error must leave no folder behind.
         loop = Loop(step, plan, streams, data, ranks, check_workers(workers) or ranks.processors())
         stack.callback(loop.workers.close)
         directory = _directory(output_dir, ranks, f"{recipe}-{data.name}")
@@ -231,7 +232,7 @@ def fit(
             run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
             if folder is not None and ranks.first:
                 run.save(folder)
-            if stopped:  # in the last epoch: the run is whole, but what comes after it is not wanted
+            if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
         except BaseException as error:
             error.run = _so_far(loop, reached[0], config, data, directory)  # type: ignore[attr-defined]
@@ -240,7 +241,7 @@ def fit(
 
 
 def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, name: str) -> RunDirectory | None:
-    """Return the folder to write to, a new one where that is wanted."""
+    """Return the folder to write to; make a new one if ``output_dir`` is True."""
     if output_dir is None or output_dir is False:
         return None
     if output_dir is True:
@@ -253,18 +254,18 @@ def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, n
 def _so_far(
     loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
 ) -> Run | None:
-    """Return the run as it is after the last epoch that was finished, if there is one, and its arrays are whole."""
+    """Return the run after the last finished epoch, if there is one and its arrays still exist."""
     if not snapshot.history:
         return None
     folder = None if directory is None else directory.path
     try:
         return Run(loop.result(snapshot), snapshot.history, config, data, folder)
-    except Exception:  # a compiled epoch that was broken off has taken the arrays with it
+    except Exception:  # an interrupted compiled epoch has consumed the arrays
         return None
 
 
 def _start_of(network: Network, initial: str | None) -> Network:
-    """Return the network with its weights if training is to go on from them, else its description alone."""
+    """Return the network with its weights if training starts from them, else only its description."""
     require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
     if initial not in (None, "drawn", "given"):
         raise ValueError(f"initial={initial!r}: must be 'drawn' or 'given'")
@@ -283,7 +284,7 @@ def _start_of(network: Network, initial: str | None) -> Network:
 
 
 def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
-    """Return all that decides a run's outcome, in what JSON can hold."""
+    """Return everything that determines a run's outcome, in a JSON-serializable form."""
     step, plan = loop.step, loop.plan
     return {
         "recipe": recipe,
@@ -315,7 +316,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
 
 
 def check_surroundings(threads: int | None, output_dir: Any, resume: bool, workers: int | None = None) -> None:
-    """Check those arguments of `fit` that have nothing to do with the network and the data.
+    """Check the arguments of `fit` that do not depend on the network and the data.
 
     Raises
     ------
@@ -332,12 +333,12 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
 
 
 def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """Return the callbacks if all of them can be called: none shall fail when an epoch has been trained.
+    """Check that every callback is callable, before an epoch has been trained, and return them.
 
     Raises
     ------
     TypeError
-        Naming what cannot.
+        Naming a callback that is not.
     """
     if not isinstance(callbacks, Iterable):
         raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
@@ -349,7 +350,7 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
-    """Check that a network, a dataset and a dtype fit, and tell the network how bright pixels are."""
+    """Check that network, dataset and dtype fit together, and give the network the dataset's ``pixel_max``."""
     require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
     if not network.takes(data.sample_shape):
         raise ValueError(
@@ -362,7 +363,7 @@ def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
             f"end it with Dense({data.classes})"
         )
     for images in (data.train_images, data.test_images):
-        # Both ends: the absolute values would be a copy.
+        # Both extremes instead of absolute values, which would need a copy.
         largest = max(-images.min(), images.max()) if images.dtype.kind == "f" else 0
         if float(largest) > float(np.finfo(dtype).max):
             raise ValueError(f"data: the images of {data.name} hold {largest:g}, which is too large for {dtype}")
@@ -372,7 +373,7 @@ def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
 
 
 def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, config: dict[str, Any]) -> Snapshot:
-    """Start anew, or from the last checkpoint."""
+    """Start from the beginning, or from the last checkpoint."""
     if directory is None:
         return loop.start()
     checkpoint = loop.ranks.from_first(lambda: _last_checkpoint(directory, resume, config))
@@ -388,7 +389,7 @@ def _first_snapshot(loop: Loop, directory: RunDirectory | None, resume: bool, co
 
 
 def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, Any]) -> Checkpoint | None:
-    """Find what to go on from, if anything."""
+    """Return the checkpoint to resume from, if there is one."""
     where = f"output_dir={str(directory.path)!r}"
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
@@ -402,7 +403,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", **begun}  # all that 0.1 could begin with
+    saved = {"initial": "drawn", **begun}  # version 0.1 always drew its weights
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
@@ -417,7 +418,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
 
 
 def _without_warnings() -> np.errstate:
-    """Keep NumPy from warning of numbers that grow too large, since an error follows; what else a user set stays."""
+    """Silence NumPy's overflow warnings, since `DivergedError` follows; a user's stricter settings stay."""
     now = np.geterr()
     return np.errstate(
         over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
@@ -431,9 +432,10 @@ def _run_epochs(
     config: dict[str, Any],
     callbacks: Sequence[Callback],
 ) -> bool:
-    """Go through the epochs that are left, and say whether the user has stopped it.
+    """Run the remaining epochs, and return whether the user has stopped training.
 
-    After each, keep what it gave: the one item of ``reached`` is the last snapshot, whatever ends this function.
+    After each epoch, the single item of ``reached`` is replaced by the new snapshot, so that the caller has it however
+    this function ends.
     """
     stopped = False
     (snapshot,) = reached
@@ -465,7 +467,7 @@ def _run_epochs(
 
 
 def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool:
-    """Call each callback with what it takes, and say whether one of them ends the run."""
+    """Call each callback with one or two arguments, and return whether one of them ends the run."""
     ended = False
     for callback in callbacks:
         try:
@@ -479,10 +481,10 @@ def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool
 
 
 def takes_network(callback: Callback) -> bool:
-    """Whether a callback has a second argument without a default."""
+    """Whether a callback has exactly two positional arguments without a default."""
     try:
         parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):  # of a function in C
+    except (TypeError, ValueError):  # functions written in C have no signature
         return False
     wanted = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
     return len(wanted) == 2

@@ -1,7 +1,8 @@
-"""The training loop: epochs of steps, measured, kept and stopped in time.
+"""The training loop: run epochs of steps, measure them, keep the best weights, and stop in time.
 
-The loop runs on the host. For each epoch it draws the randomness, moves it to the device with everything else that
-the steps need, lets the backend run them, and reads the sums back: once an epoch, and at no other time.
+The loop runs on the host. For each epoch it draws the random numbers, moves them to the device with everything else
+that the steps need, lets the backend run the steps, and reads the sums back. It reads nothing from the device within
+an epoch.
 """
 
 from __future__ import annotations
@@ -41,13 +42,13 @@ class Snapshot:
     Attributes
     ----------
     epoch : int
-        The next one.
+        The next epoch.
     progress : Progress
-        Parameters, the optimizer's state and the layers'.
+        Parameters, the optimizer's state and the layers' state.
     best : Best
         The best epoch so far.
     kept : Progress
-        The parameters and the layers' state as they were then.
+        The parameters and the layers' state after the best epoch.
     history : History
     """
 
@@ -59,19 +60,19 @@ class Snapshot:
 
 
 class Loop:
-    """The loop over epochs: what stays the same in it, and `advance`, which makes a snapshot of the one before.
+    """The loop over epochs: everything that stays constant, and `advance`, which turns a snapshot into the next.
 
     Parameters
     ----------
     step : Step
     plan : Plan
     streams : Streams
-        Where the randomness comes from.
+        The source of random numbers.
     data : Dataset
     ranks : Ranks, optional
-        The processes that train together; by default this one is alone.
+        The processes that train together; by default this process trains alone.
     workers : int
-        How many threads of this process compute at once, as far as batches are cut into shards.
+        The number of threads of this process that compute at once; at most the number of shards.
     """
 
     def __init__(
@@ -112,7 +113,7 @@ class Loop:
         self.evaluate = self.backend.compile(step.evaluate)
 
     def _check_batches(self) -> None:
-        """Check that no batch is too small for a layer that looks at the whole batch."""
+        """Check that every batch is large enough for layers that need several samples."""
         n, size = len(self.train_index), self.plan.batch_size
         smallest = min(size, n % size or size)
         need, layer = self.step.network.minimum_batch
@@ -124,11 +125,11 @@ class Loop:
 
     @property
     def steps(self) -> int:
-        """Steps an epoch."""
+        """Steps per epoch."""
         return math.ceil(len(self.train_index) / self.plan.batch_size)
 
     def initial(self) -> tuple[list[HostArrays], list[HostArrays]]:
-        """Return what training starts from, on the host: the weights of the plan's network if it has some."""
+        """Return the initial parameters and state, on the host: those of the plan's network if it has any."""
         if isinstance(self.plan.network, TrainedNetwork):
             return self.plan.network.host_arrays()
         return self.streams.weights(self.step.network), self.step.network.init_state()
@@ -140,7 +141,7 @@ class Loop:
         return Snapshot(0, progress, Best(), self.copy(progress), History())
 
     def copy(self, progress: Progress) -> Progress:
-        """Copy parameters and layers' state: a compiled epoch may overwrite what it is given."""
+        """Copy parameters and layers' state, because a compiled epoch may overwrite its arguments."""
         xp = self.backend.xp
         copied = {
             name: [{k: xp.asarray(v, copy=True) for k, v in layer.items()} for layer in getattr(progress, name)]
@@ -158,7 +159,7 @@ class Loop:
         accuracy = float(self.backend.to_numpy(progress.correct)) / n
         seconds = time.perf_counter() - begin
         record = Record(epoch, loss, accuracy, **self.measure(progress), seconds=seconds)
-        # One record for all: what follows from it, all ranks must do.
+        # All ranks use the first rank's record, so that they all make the same decisions.
         record = self.ranks.from_first(lambda: record)
         best = self.stopping.update(snapshot.best, record)
         kept = self.copy(progress) if best.epoch == epoch else snapshot.kept
@@ -181,8 +182,8 @@ class Loop:
         return measured
 
     def _sums(self, progress: Progress, parts: Sequence[Array], samples: Samples) -> tuple[float, float, int]:
-        """Sum loss and right answers over samples, and count them: ``parts`` are indices, shape (batches, n)."""
-        if self.shards > 1:  # each batch by itself, so that the sum is the same for any number of workers
+        """Sum the loss and correct answers over samples, and count them; ``parts`` are indices, shape (batches, n)."""
+        if self.shards > 1:  # batch by batch, so that the sum is the same for any number of workers
             parts = [part[i : i + 1, ...] for part in parts for i in range(part.shape[0])]
 
         def evaluate(index: Array) -> tuple[float, float]:
@@ -194,7 +195,7 @@ class Loop:
         return sum(loss for loss, _ in found), sum(correct for _, correct in found), count
 
     def epoch_parts(self, epoch: int) -> list[dict[str, NDArray[Any]]]:
-        """Draw an epoch's randomness and cut it, with the optimizer's numbers, into batches."""
+        """Draw an epoch's random numbers and cut them, with the optimizer's scalars, into batches."""
         plan, n = self.plan, len(self.train_index)
         order = self.streams.order(epoch, n)
         rows: dict[str, NDArray[Any]] = {"index": self.train_index[order].astype(np.int32)}
@@ -215,7 +216,7 @@ class Loop:
         return parts
 
     def scalars(self, epoch: int) -> dict[str, NDArray[np.float64]]:
-        """Return the optimizer's numbers for each step of an epoch."""
+        """Return the optimizer's scalars for each step of an epoch."""
         t = np.arange(epoch * self.steps, (epoch + 1) * self.steps)
         optimizer = self.step.optimizer
         rates = optimizer.learning_rate * self.plan.schedule.factor(t / self.steps)
@@ -226,21 +227,20 @@ class Loop:
         return snapshot.epoch >= self.plan.epochs or self.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
 
     def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
-        """Return the network as it is after an epoch."""
+        """Return the network after an epoch."""
         return self._network(snapshot.progress)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
-        """Return the network with its weights: the best ones if training was to stop on them, else the last."""
+        """Return the trained network: with the best weights if there is a patience, else with the last."""
         return self._network(snapshot.progress if self.plan.patience is None else snapshot.kept)
 
     def _network(self, progress: Progress) -> TrainedNetwork:
-        """Return a network with a copy of the arrays, made on the device."""
-        now, facts = self.copy(progress), self.facts
-        how = {"backend": self.backend, "dtype": self.step.dtype, "facts": facts}
+        """Return a network with copies of the arrays, made on the device."""
+        now, how = self.copy(progress), {"backend": self.backend, "dtype": self.step.dtype, "facts": self.facts}
         return TrainedNetwork.on_device(self.step.network, params=now.params, state=now.state, **how)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
-        """Name an array of the network or the optimizer that holds NaN or infinity, if there is one."""
+        """Return the name of an array that holds NaN or infinity, if there is one."""
         progress = snapshot.progress
         for i, (params, state, moments) in enumerate(
             zip(progress.params, progress.state, progress.moments, strict=True)
@@ -254,7 +254,7 @@ class Loop:
     # Checkpoints --------------------------------------------------------------------------------------------------
 
     def checkpoint(self, snapshot: Snapshot, config: dict[str, Any]) -> Checkpoint:
-        """Bring a snapshot to the host."""
+        """Copy a snapshot to the host."""
         arrays: HostArrays = {}
         for prefix, progress in (("", snapshot.progress), ("best.", snapshot.kept)):
             arrays |= _named(f"{prefix}params", to_host(progress.params, self.backend))
@@ -269,7 +269,7 @@ class Loop:
         return Checkpoint(snapshot.epoch - 1, arrays, meta)
 
     def restore(self, checkpoint: Checkpoint) -> Snapshot:
-        """Undo `checkpoint`, once its arrays are found to be those of this network and optimizer."""
+        """Undo `checkpoint`, after checking that its arrays fit this network and optimizer."""
         arrays, meta, network = checkpoint.arrays, checkpoint.meta, self.step.network
         check_arrays(self._expected(), arrays, f"the checkpoint of epoch {checkpoint.epoch}", (self.step.dtype,))
 
@@ -316,6 +316,6 @@ class Loop:
 
 
 def _named(prefix: str, layers: Sequence[HostArrays], names: Sequence[str] | None = None) -> HostArrays:
-    """Name arrays by their place, as ``params.0.weight``."""
+    """Name arrays by their position, such as ``params.0.weight``."""
     keys = names if names is not None else [str(i) for i in range(len(layers))]
     return {f"{prefix}.{key}.{name}": a for key, layer in zip(keys, layers, strict=True) for name, a in layer.items()}

@@ -1,4 +1,4 @@
-"""How an epoch is handed over: whole where it is short, in pieces where somebody waits for it."""
+"""Pacing: a short epoch runs whole, and a long one in pieces, so that a progress bar can move in between."""
 
 from __future__ import annotations
 
@@ -14,35 +14,35 @@ from xpnet.backends import Backend
 Part = dict[str, NDArray[Any]]
 
 SHORT = 1.0
-"""Seconds: an epoch below that stays whole."""
+"""Seconds. A shorter epoch stays whole."""
 PIECE = 0.25
-"""Seconds that a piece should take."""
+"""Target length of a piece, in seconds."""
 
 
 class Pace:
-    """Cuts the steps of an epoch into pieces, so that one can see how far it is.
+    """Cuts the steps of an epoch into pieces, so that you can see how far it is.
 
-    The steps stay the same, in the same order: the pieces only give control back in between. The first epoch begins
-    with pieces that double until one takes long enough to be worth it; those after go by how long the last one took.
-    A library that compiles would compile every new length: its first epoch stays whole, and its pieces are of one
-    length where that can be.
+    The steps and their order stay the same; only control returns in between. In the first epoch the pieces double in
+    length until one takes about ``PIECE`` seconds. Later epochs use the time per step of the epoch before. A library
+    that compiles would compile anew for every length, so its first epoch stays whole, and its pieces have equal lengths
+    where possible.
 
     Parameters
     ----------
     backend : Backend
-        It is waited for after each piece.
+        The backend, which is synchronized after each piece.
     moved : callable
-        Is given the share of the epoch that is done, after each piece but the last.
+        Called with the finished share of the epoch, after each piece but the last.
     """
 
     def __init__(self, backend: Backend, moved: Callable[[float], None]) -> None:
         self.backend, self.moved = backend, moved
-        # As its class says: an instance may have been wrapped.
+        # The class is asked, because an instance's method may be wrapped.
         self.compiles = type(backend).compile is not Backend.compile
         self.per_step: float | None = None
 
     def pieces(self, parts: Sequence[Part]) -> Iterator[Part]:
-        """Yield what there is to do, piece by piece, and tell after each how much is done."""
+        """Yield the batches of an epoch piece by piece, and report the finished share after each."""
         total = sum(map(_steps, parts))
         cut = self._cut(total)
         done, begin = 0, time.perf_counter()
@@ -60,7 +60,7 @@ class Pace:
         self.per_step = (time.perf_counter() - begin) / total
 
     def _cut(self, total: int) -> Callable[[int, int, float], int]:
-        """Return what says how long the next piece is, from the part's length and the steps and seconds so far."""
+        """Return a function of the part's length and the steps and seconds so far: the length of the next piece."""
         if self.per_step is None and not self.compiles:
             return lambda length, done, seconds: max(1, done if seconds < PIECE else math.ceil(PIECE * done / seconds))
         if self.per_step is None or self.per_step * total < SHORT:
@@ -74,6 +74,6 @@ def _steps(part: Part) -> int:
 
 
 def _even(length: int, wanted: int) -> int:
-    """Return a size near the wanted one that divides a length without a rest, or the wanted one."""
+    """Return the size nearest to ``wanted`` that divides a length evenly, or ``wanted`` if none is near."""
     fitting = [size for size in range(max(1, wanted // 2), 2 * wanted + 1) if length % size == 0]
     return min(fitting, key=lambda size: abs(size - wanted), default=wanted)

@@ -1,7 +1,7 @@
 """Parameters end to end in one array, for devices where a call costs microseconds whatever its size.
 
-A packed list of parameters is a list with one dictionary with one array: the form that `xpnet.training.step.update`
-takes anyway, so that it updates all of a network with the calls of one array. On a CPU nothing is gained by it.
+A packed list of parameters is a list with one dictionary with one array. `xpnet.training.step.update` accepts this form
+like any other, and so updates a whole network with the calls for one array. On a CPU packing gains nothing.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ Progress = Any
 
 
 class Packing:
-    """How the arrays that the layers declare lie in one.
+    """The positions of the layers' arrays in one vector.
 
     Parameters
     ----------
     declared : sequence of dict of str to Variable
-        What each layer declares: ``network.parameters``.
+        The declarations of each layer: ``network.parameters``.
     xp : module
         The array namespace.
     packed : bool
@@ -43,13 +43,13 @@ class Packing:
         self.declared, self.xp, self.packed = declared, xp, packed
 
     def join(self, layers: Sequence[Arrays]) -> Array:
-        """Return one vector of all arrays, in the order in which they are declared."""
+        """Return one vector of all arrays, in the order of their declarations."""
         pairs = zip(layers, self.declared, strict=True)
         pieces = [self.xp.reshape(layer[name], (-1,)) for layer, names in pairs for name in names]
         return pieces[0] if len(pieces) == 1 else self.xp.concat(pieces)
 
     def split(self, vector: Array) -> list[Arrays]:
-        """Undo `join`: views of the vector, where the library has views."""
+        """Undo `join`; the arrays are views of the vector if the library has views."""
         layers: list[Arrays] = []
         stop = 0
         for declared in self.declared:
@@ -69,7 +69,7 @@ class Packing:
         return self.split(packed[0]["packed"]) if self.packed else packed
 
     def pack_progress(self, progress: Progress) -> Progress:
-        """Pack the parameters and the optimizer's state, which has a dictionary for each array of parameters."""
+        """Pack the parameters and the optimizer's state, which has one dictionary per array of parameters."""
         if not self.packed:
             return progress
         names = next(iter(array for layer in progress.moments for array in layer.values()))

@@ -1,19 +1,19 @@
 """Per-sample stochastic gradient descent in exact blocks, several times faster than one sample at a time.
 
-The NumPy tutorial takes a step after every image. Each step reads and writes the whole first weight matrix, and
-that traffic, not arithmetic, is what its time goes into. It can be spared without changing a single result. Let a
-block of images ``x_0, x_1, ...`` start at weights ``W``. Image ``k`` meets the weights that the images before it
-have left, each by the outer product of its pixels and its gradient ``d_i``::
+The NumPy tutorial takes a step after every image. Each step reads and writes the whole first weight matrix, and this
+memory traffic takes most of the time, not the arithmetic. Blocks avoid it without changing the result. Let a block of
+images ``x_0, x_1, ...`` start at weights ``W``. Each image changes the weights by the outer product of its pixels and
+its gradient ``d_i``, so image ``k`` meets the weights ``W_k``::
 
     W_k = W - rate * sum_{i<k} x_i' d_i
 
     z_k = x_k W_k = x_k W - rate * sum_{i<k} (x_k . x_i) d_i
 
-So the block needs one product ``X W``, one matrix of inner products ``X X'``, small work on vectors for each image,
-and one product ``X' D`` at its end. The same sums are added in another order: results agree to rounding.
+So a block needs one product ``X W``, one matrix of inner products ``X X'``, a few vector operations per image, and one
+product ``X' D`` at its end. The sums are the same in another order, so results agree up to rounding.
 
-It holds wherever the first layer is dense, the optimizer plain SGD and the batch a single sample. The plain loop is
-`Step.run_epoch` with batches of one.
+Blocks need a dense first layer, plain SGD and batches of one sample. The plain loop is `Step.run_epoch` with batches of
+one.
 """
 
 from __future__ import annotations
@@ -28,29 +28,29 @@ from xpnet.training.step import Batch, Progress, Samples, Step, count_correct, t
 from xpnet.typing import Array
 
 BLOCK = 50
-"""Images a block: measured, the time is flat from 32 to 100."""
+"""Images per block. In measurements, sizes from 32 to 100 take the same time."""
 
 
 def works_in_blocks(step: Step, batch_size: int) -> bool:
-    """Say whether the blocks compute what a loop over single samples would."""
+    """Return whether blocks compute the same as a loop over single samples."""
     network, optimizer = step.network, step.optimizer
     return (
         batch_size == 1
         and type(network.layers[0]) is Dense
-        # Something has to learn behind it, too.
+        # A later layer needs parameters too.
         and any(network.parameters[1:])
-        # Subclasses may do other things.
+        # Subclasses may behave differently.
         and type(optimizer) is SGD
         and optimizer.plain
         and step.all_reduce is None
-        # A layer with state looks at the batch, so that one sample at a time is another thing than a block.
+        # A layer with state uses statistics of the batch, which differ between a block and a single sample.
         and not any(network.statistics)
     )
 
 
 @dataclass(frozen=True)
 class BlockStep:
-    """Takes the steps of a `Step` with batches of one, a block at a time.
+    """Takes the steps of a `Step` with batches of one, block by block.
 
     Attributes
     ----------
@@ -68,7 +68,7 @@ class BlockStep:
         return cls(step, Network(step.network.layers[1:], step.network.shapes[1]))
 
     def run_epoch(self, progress: Progress, blocks: Batch, samples: Samples) -> Progress:
-        """Work through blocks: arrays of shape (blocks, images a block, ...)."""
+        """Run all blocks of an epoch: arrays of shape (blocks, images per block, ...)."""
 
         def run(progress: Progress, block: Batch) -> tuple[Progress, None]:
             return self.run_block(progress, block, samples), None
@@ -84,10 +84,10 @@ class BlockStep:
         inner = x @ x.T
         z = x @ first["weight"]
         if "bias" in first:
-            # A bias is a weight of one more pixel, which is 1 in every image.
+            # A bias is the weight of an additional pixel that is 1 in every image.
             inner += 1.0
             z += first["bias"]
-        # Each image is a batch of one: the axis is given to all of them at once.
+        # Each image is a batch of one; this adds the batch axis to all of them at once.
         singles = {name: array[:, None, ...] for name, array in block.items() if name.startswith("noise.")}
         for i, layer in enumerate(self.tail.layers, start=1):
             if isinstance(layer, Dropout):  # Cast for all images at once.
@@ -111,7 +111,7 @@ class BlockStep:
         )
 
     def _take(self, carry: Any, sample: Batch) -> tuple[Any, Array]:
-        """Take one image through the tail, and tell the pre-activations of all images what it changed."""
+        """Run one image through the tail, and apply its weight change to the pre-activations of all images."""
         z, params = carry
         step, xp = self.step, self.step.backend.xp
         ctx = step.context(training=True)
@@ -121,5 +121,5 @@ class BlockStep:
         d, gradients = self.tail.backward(params, caches, dy, ctx, input_gradient=True)
         rate = sample["rate"]
         params = [{name: p[name] - rate * g[name] for name in p} for p, g in zip(params, gradients, strict=True)]
-        z -= sample["inner"] * d  # In place: the block made it for itself.
+        z -= sample["inner"] * d  # In place, since the block allocated it.
         return (z, params), xp.concat([d, y], axis=1)

@@ -1,4 +1,4 @@
-"""Progress, as a user sees it while a network trains: the header, the lines, the bar, and Ctrl-C."""
+"""Progress on screen while a network trains (a header, lines and a bar), and Ctrl-C."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from xpnet.runs.history import History, Record
 
 
 def header(config: dict[str, Any], size: int) -> str:
-    """Say in two lines what is about to be trained, on what, and where."""
+    """Return two lines that describe the run: network, data and device."""
     workers = f", {config['workers']} workers" if config.get("workers", 1) > 1 else ""
     return (
         f"recipe {config['recipe']}, {size:,} parameters, dataset {config['dataset']} "
@@ -25,7 +25,7 @@ def header(config: dict[str, Any], size: int) -> str:
 
 
 def line(record: Record) -> str:
-    """Write an epoch's record on one line, leaving out what was not measured."""
+    """Return an epoch's record as one line, without quantities that were not measured."""
     parts = [f"epoch {record.epoch:>3}"]
     for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
         loss, accuracy = getattr(record, f"{part}_loss"), getattr(record, f"{part}_accuracy")
@@ -35,7 +35,7 @@ def line(record: Record) -> str:
 
 
 class Reporter:
-    """Shows nothing; its subclasses show how a run goes. A context manager, since there is something to tidy up.
+    """Shows nothing; its subclasses show progress. It is a context manager, because a progress bar needs closing.
 
     Parameters
     ----------
@@ -48,7 +48,7 @@ class Reporter:
     """
 
     watches = False
-    """Whether it shows how far an epoch is."""
+    """Whether the reporter shows progress within an epoch."""
 
     def __init__(self, config: dict[str, Any], size: int, epochs: int) -> None:
         self.header = header(config, size)
@@ -59,20 +59,20 @@ class Reporter:
         return self
 
     def start(self, history: History) -> None:
-        """Go on from the epochs that a resumed run has done."""
+        """Continue after the epochs that a resumed run has done."""
 
     def moved(self, share: float) -> None:
-        """Show which share of the running epoch is done."""
+        """Show the finished share of the current epoch."""
 
     def epoch(self, record: Record) -> None:
-        """Show that an epoch is done."""
+        """Show a finished epoch."""
 
     def __exit__(self, *error: object) -> None:
-        """Tidy up."""
+        """Clean up."""
 
 
 class LogReporter(Reporter):
-    """A header and a line an epoch on standard error: for logs, where nothing can be overwritten."""
+    """A header and one line per epoch on standard error, for logs, where nothing can be overwritten."""
 
     def __enter__(self) -> Reporter:
         """Write the header."""
@@ -80,12 +80,12 @@ class LogReporter(Reporter):
         return self
 
     def epoch(self, record: Record) -> None:
-        """Write an epoch's line."""
+        """Write the epoch's line."""
         print(line(record), file=sys.stderr, flush=True)
 
 
 class TerminalReporter(Reporter):
-    """A line an epoch on a terminal, and below them a bar that moves, with the time that is left."""
+    """One line per epoch on a terminal, and below them a progress bar with the remaining time."""
 
     watches = True
 
@@ -100,7 +100,7 @@ class TerminalReporter(Reporter):
         return self
 
     def start(self, history: History) -> None:
-        """Count the time that is left from here."""
+        """Estimate the remaining time from here on."""
         self.bar.initial = len(history)
         self._show(len(history))
 
@@ -109,7 +109,7 @@ class TerminalReporter(Reporter):
         self._show(int(self.bar.n) + share)
 
     def epoch(self, record: Record) -> None:
-        """Write an epoch's line and move the bar."""
+        """Write the epoch's line and move the bar."""
         self.bar.write(line(record), file=sys.stderr)
         self._show(record.epoch + 1)
 
@@ -122,19 +122,19 @@ class TerminalReporter(Reporter):
         return f"epoch {min(int(done) + 1, self.epochs)} of {self.epochs}"
 
     def __exit__(self, *error: object) -> None:
-        """Clear the bar away."""
+        """Remove the bar."""
         self.bar.close()
 
 
 class NotebookReporter(Reporter):
-    """One output of a notebook, which is written anew as the run goes on: a bar, a curve, and the last epochs."""
+    """One notebook output, updated during the run: a bar, a curve, and the last epochs."""
 
     watches = True
     PAUSE = 0.3
-    """Seconds between two updates, at the least: a browser cannot show more, and they take time."""
+    """Minimum number of seconds between two updates: they take time, and a browser cannot show more."""
 
     def __enter__(self) -> Reporter:
-        """Make the output."""
+        """Display the output."""
         from IPython.display import HTML, display
 
         self.html: Callable[[str], Any] = HTML
@@ -143,7 +143,7 @@ class NotebookReporter(Reporter):
         return self
 
     def start(self, history: History) -> None:
-        """Show the epochs that are done already."""
+        """Show the epochs that are already done."""
         self.history, self.first = history, len(history)
 
     def moved(self, share: float) -> None:
@@ -169,18 +169,18 @@ class NotebookReporter(Reporter):
         return display.progress_html(self.header, self.history, done, self.epochs, elapsed, left)
 
     def __exit__(self, *error: object) -> None:
-        """Show how it ended."""
+        """Show the final state."""
         self.last = -math.inf
         self._show(0.0)
 
 
 def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs: int) -> Reporter:
-    """Return the reporter for where this runs.
+    """Return the reporter that suits a notebook, a terminal or a log.
 
     Parameters
     ----------
     wanted : bool or None
-        False shows nothing, None shows it in a notebook or on a terminal, and True in a log too.
+        False shows nothing; None shows progress in a notebook or on a terminal; True shows it in a log too.
     config, size, epochs
         See `Reporter`.
     """
@@ -196,26 +196,26 @@ def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs:
 
 
 def in_notebook() -> bool:
-    """Whether this runs in the kernel of a notebook."""
+    """Whether this runs in a notebook's kernel."""
     shell = getattr(sys.modules.get("IPython"), "get_ipython", lambda: None)()
     return getattr(shell, "kernel", None) is not None
 
 
 @contextmanager
 def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
-    """Hold a first Ctrl-C back until the ``with`` block is done, so that an epoch and its checkpoint are whole.
+    """Delay a first Ctrl-C until the ``with`` block is done, so that an epoch and its checkpoint are complete.
 
-    A second one breaks in at once.
+    A second Ctrl-C interrupts at once.
 
     Parameters
     ----------
     tell : bool
-        Whether to say so.
+        Whether to print a message.
 
     Yields
     ------
     callable
-        Says whether there was one.
+        Returns whether Ctrl-C was pressed.
     """
     if threading.current_thread() is not threading.main_thread():
         yield lambda: False
@@ -230,7 +230,7 @@ def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
         if tell:
             print("\nxpnet: finishing this epoch; press Ctrl-C again to stop at once", file=sys.stderr)
 
-    if not callable(before):  # Somebody ignores the signal, or handles it outside Python: so be it.
+    if not callable(before):  # The signal is ignored or handled outside Python; leave that as it is.
         yield lambda: False
         return
     signal.signal(signal.SIGINT, note)

@@ -1,8 +1,8 @@
-"""One training step, as two pure functions; and an epoch, which is many of them.
+"""One training step as two pure functions, and an epoch as a loop of steps.
 
-`gradients` looks at a batch and returns sums: of the gradients, of the loss, of right answers, and how many samples
-there were. `update` turns them into new parameters. Between the two a distributed run adds up the sums of all its
-ranks; nothing else in the step knows whether there is one rank or a thousand.
+`gradients` runs a batch and returns sums over it: the gradients, the loss, the correct answers, and the number of
+samples. `update` turns these sums into new parameters. Between the two, a distributed run adds up the sums of all its
+ranks. The rest of the step is the same for one rank or a thousand.
 
 Nothing here reads a number back from the device, and shapes never depend on data, so a backend may compile a whole
 epoch into one program.
@@ -27,7 +27,7 @@ from xpnet.typing import Array, Arrays, Namespace
 Batch = dict[str, Array]
 
 Moments = list[dict[str, Arrays]]
-"""An optimizer's state: for each layer, for each of its parameters, arrays of that parameter's shape."""
+"""An optimizer's state: arrays of the parameter's shape, for each parameter of each layer."""
 
 
 class Samples(NamedTuple):
@@ -36,10 +36,10 @@ class Samples(NamedTuple):
     Attributes
     ----------
     images : array, shape (n, features)
-        As they came: pixels stay small integers, and are scaled batch by batch.
+        The images, unscaled: pixels stay small integers, and are scaled batch by batch.
     labels : array of integers, shape (n,)
     targets : array, shape (n, classes)
-        What the loss compares with.
+        The targets of the loss.
     """
 
     images: Array
@@ -48,7 +48,7 @@ class Samples(NamedTuple):
 
 
 class Progress(NamedTuple):
-    """All that training changes.
+    """Everything that training changes.
 
     Attributes
     ----------
@@ -59,7 +59,7 @@ class Progress(NamedTuple):
     state : list of dict of str to array
         The layers' state.
     loss, correct : array, shape ()
-        Summed over the samples of this epoch so far.
+        Sums over the samples of this epoch so far.
     """
 
     params: list[Arrays]
@@ -92,7 +92,7 @@ class Step:
     all_reduce : callable, optional
         Sums an array over the ranks of a distributed run.
     look : callable, optional
-        What takes the place of `gradients`, with the same arguments and results: see `xpnet.training.workers`.
+        A function to call instead of `gradients`, with the same arguments and results; see `xpnet.training.workers`.
     """
 
     network: Network
@@ -105,12 +105,12 @@ class Step:
 
     @functools.cached_property
     def packing(self) -> Packing:
-        """How the parameters lie in one array: in messages, and on launch-bound devices in all that a step does."""
+        """The packing of parameters, used for messages between ranks, and for all of a step on launch-bound devices."""
         return Packing(self.network.parameters, self.backend.xp, packed=self.backend.launch_bound)
 
     @functools.cached_property
     def change(self) -> Callable[..., tuple[Array, Arrays]]:
-        """The optimizer's update by the mean gradient: the sum over a batch times ``share``, one over its samples."""
+        """The optimizer's update by the mean gradient: the batch's sum times ``share``, one over its sample count."""
 
         def change(
             theta: Array, moments: Arrays, gradient: Array, share: Any, scalars: Arrays, *, xp: Namespace
@@ -125,20 +125,20 @@ class Step:
         return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
 
     def context(self, training: bool) -> Context:
-        """Return what layers may ask about a pass."""
+        """Return the context of a pass."""
         return self.contexts[training]
 
     def start(self, params: list[Arrays], state: list[Arrays], moments: Moments | None = None) -> Progress:
-        """Return the progress at the start of an epoch; of the first, where there are no moments yet."""
+        """Return the progress at the start of an epoch; without ``moments``, of the first."""
         if moments is None:
             init = functools.partial(self.optimizer.init, xp=self.backend.xp)
             moments = [{name: init(theta) for name, theta in layer.items()} for layer in params]
-        # Two arrays, not one twice: a compiled loop may give their memory away.
+        # Two separate arrays, because a compiled loop may reuse the memory of either.
         zeros = (self.backend.asarray(0.0, self.dtype), self.backend.asarray(0.0, self.dtype))
         return Progress(params, moments, state, *zeros)
 
     def run_epoch(self, progress: Progress, batches: Batch, samples: Samples) -> Progress:
-        """Take a step for each batch; the arrays of ``batches`` have one leading axis more than `gradients` wants."""
+        """Take a step per batch; the arrays of ``batches`` have one leading axis more than those of `gradients`."""
 
         def take(progress: Progress, batch: Batch) -> tuple[Progress, None]:
             return self.take(progress, batch, samples), None
@@ -149,7 +149,7 @@ class Step:
         return done
 
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
-        """Take one step: look at a batch, add up over the ranks, update."""
+        """Take one step: compute the gradients, add them up over the ranks, update."""
         packing = self.packing
         look = self.look or gradients
         sums, state = look(self, packing.unpack(progress.params), progress.state, batch, samples)
@@ -161,7 +161,7 @@ class Step:
     def evaluate(
         self, params: list[Arrays], state: list[Arrays], index: Array, samples: Samples
     ) -> tuple[Array, Array]:
-        """Sum the loss and the right answers over batches of samples, shape (batches, n), without training."""
+        """Sum the loss and the correct answers over batches of samples, shape (batches, n), without training."""
         xp, ctx = self.backend.xp, self.context(training=False)
 
         def add(totals: tuple[Array, Array], batch: Batch) -> tuple[tuple[Array, Array], None]:
@@ -170,7 +170,7 @@ class Step:
             loss = self.loss.value(y, targets, xp=xp)
             return (totals[0] + loss, totals[1] + count_correct(y, labels, xp)), None
 
-        # On the device: a loop that is recorded copies nothing from the host.
+        # Allocated on the device, because a recorded loop cannot copy from the host.
         zeros = (xp.zeros_like(samples.targets[0, 0]), xp.zeros_like(samples.targets[0, 0]))
         totals: tuple[Array, Array] = self.backend.scan(add, zeros, {"index": index})[0]
         return totals
@@ -188,16 +188,17 @@ def gradients(
     params, state : list of dict of str to array
         The parameters and the state of each layer.
     batch : dict of str to array
-        ``"index"``, shape (n,): which samples; ``"noise.3"`` and the like: the random numbers that layer 3 needs.
+        ``"index"``, shape (n,), holds the batch's positions in ``samples``. ``"noise.3"`` and the like hold the random
+        numbers of layer 3.
     samples : Samples
-        What the index points into.
+        All training samples.
 
     Returns
     -------
     sums : Sums
-        Over the batch.
+        The sums over the batch.
     state : list of dict of str to array
-        The layers' state after it.
+        The layers' state after the batch.
     """
     network, xp, ctx = step.network, step.backend.xp, step.context(training=True)
     x, labels, targets = take_batch(step, batch["index"], samples)
@@ -223,9 +224,9 @@ def update(
     moments : list of dict of str to dict of str to array
         The optimizer's state.
     sums : Sums
-        Over the whole batch, on however many ranks it was.
+        The sums over the whole batch, on all ranks.
     scalars : mapping of str to array
-        The optimizer's numbers for this step, such as ``"rate"``.
+        The optimizer's scalars for this step, such as ``"rate"``.
 
     Returns
     -------
@@ -244,7 +245,7 @@ def update(
 
 
 def reduce_sums(sums: Sums, step: Step) -> Sums:
-    """Add up the sums of all ranks, in one flat buffer: one message a step, whatever the network."""
+    """Add up the sums of all ranks in one flat buffer, so that every network needs one message per step."""
     if step.all_reduce is None:
         return sums
     xp = step.backend.xp
@@ -254,14 +255,14 @@ def reduce_sums(sums: Sums, step: Step) -> Sums:
 
 
 def take_batch(step: Step, index: Array, samples: Samples) -> tuple[Array, Array, Array]:
-    """Fetch samples: images arranged and scaled, labels, targets."""
+    """Return the images of a batch, arranged and scaled, with their labels and targets."""
     xp = step.backend.xp
     x = step.network.prepare(xp.take(samples.images, index, axis=0), step.dtype, xp)
     return x, xp.take(samples.labels, index, axis=0), xp.take(samples.targets, index, axis=0)
 
 
 def count_correct(y: Array, labels: Array, xp: Namespace) -> Array:
-    """Count the rows whose largest output is the label's, in the dtype of ``y`` so that sums may share a buffer."""
+    """Count the rows whose largest output is the label's, in the dtype of ``y``, so that sums can share a buffer."""
     return xp.sum(_agree(xp.argmax(y, axis=1), labels, dtype=y.dtype, xp=xp))
 
 

@@ -1,4 +1,4 @@
-"""Early stopping: to train until the validation set stops getting better, and keep the best weights."""
+"""Early stopping: train until the validation results stop improving, and keep the best weights."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Best:
     Attributes
     ----------
     epoch : int
-        Which; -1 before the first.
+        The number of the epoch; -1 before the first.
     value : float
-        The monitored quantity then, negated where less is better.
+        The monitored quantity after that epoch, negated if less is better.
     loss : float
-        The validation loss then; infinite where there was none.
+        The validation loss after that epoch; infinite if it was not measured.
     """
 
     epoch: int = -1
@@ -37,9 +37,9 @@ class EarlyStopping(Part):
     Parameters
     ----------
     patience : int, optional
-        Epochs without improvement after which to stop; ``None`` never stops.
+        The number of epochs without improvement after which to stop; ``None`` never stops.
     monitor : {"val_accuracy", "val_loss"}
-        What is to improve. Never a number of the test set.
+        The quantity to improve. The test set has no say.
 
     References
     ----------
@@ -50,7 +50,7 @@ class EarlyStopping(Part):
     monitor: Annotated[str, one_of("val_accuracy", "val_loss")] = "val_accuracy"
 
     def update(self, best: Best, record: Record) -> Best:
-        """Return the best epoch, this one included, by `Record.merit`."""
+        """Return the best epoch so far by `Record.merit`, including this one."""
         value, less_loss = record.merit(self.monitor)
         return Best(record.epoch, value, -less_loss) if (value, less_loss) > (best.value, -best.loss) else best
 
@@ -60,7 +60,7 @@ class EarlyStopping(Part):
 
 
 def best_to_dict(best: Best) -> dict[str, Any]:
-    """Return what JSON can hold: it has no infinity."""
+    """Return a JSON-serializable form, without infinity."""
     numbers = dataclasses.asdict(best) if best.epoch >= 0 else {}
     return {name: value for name, value in numbers.items() if math.isfinite(value)}
 

@@ -1,4 +1,4 @@
-"""`train`: a recipe of the ladder, with what the user changes in it."""
+"""`train`: run a recipe of the ladder, with the user's changes."""
 
 from __future__ import annotations
 
@@ -48,47 +48,48 @@ def train(
     recipe : str
         A rung of the ladder: ``"tutorial"``, ``"corrected"``, ``"mlp"``, ``"deep"``, ``"cnn"`` or ``"best"``.
     dataset : {"digits", "mnist"} or Dataset, optional
-        By default MNIST from the cache or the network, else the bundled digits, with a warning.
+        By default MNIST, from the cache or downloaded; if neither works, the bundled digits, with a warning.
     data_dir : path-like, optional
-        Where the files of MNIST are or go; by default ``XPNET_DATA_DIR``, else the user's cache.
+        The folder of the MNIST files; by default ``XPNET_DATA_DIR``, else the user's cache.
     backend : str, module or Backend, optional
         ``"numpy"``, ``"cupy"``, ``"torch:cuda"``, ...; by default ``XPNET_BACKEND``, else ``"numpy"``.
     dtype : {"float32", "float64"}, optional
-        Of parameters and arithmetic.
+        The dtype of parameters and arithmetic.
     seed : int, optional
-        Decides every random number: the first weights, the order of the images, dropout.
+        Determines every random number: the initial weights, the order of the images, dropout.
     epochs : int, optional
-        How often to go through the training images.
+        The number of passes through the training images.
     batch_size : int, optional
-        Images a step.
+        Images per step.
     learning_rate : float, optional
         The factor of the gradient in a step, before the schedule.
     hidden_sizes : sequence of int, optional
-        Units of each hidden layer.
+        The number of units in each hidden layer.
     train_samples : int, optional
-        Take only the first so many training images.
+        Use only this many training images, the first ones.
     validation_fraction : float, optional
         The share of the training images to hold out for validation.
     patience : int, optional
-        Stop after so many epochs without improvement on the validation set. This argument and those from ``dtype`` on
-        are what the recipe says when they are ``None``. One that a recipe does not use is an error.
+        Stop after this many epochs without improvement on the validation set. The recipe gives the value of this
+        argument, and of those from ``dtype`` to here, when it is ``None``. An argument that the recipe does not use is
+        an error.
     threads : int, optional
-        For the linear algebra on the host: see `xpnet.fit`.
+        The number of threads for linear algebra on the host; see `xpnet.fit`.
     workers : int, optional
-        How many threads work on the parts of a batch side by side, on NumPy: see `xpnet.fit`.
+        The number of threads that compute parts of a batch in parallel, on NumPy; see `xpnet.fit`.
     output_dir : path-like or True, optional
-        Where to write checkpoints after each epoch, and the run at the end; True makes a new folder: see `xpnet.fit`.
-        Nothing is written without it.
+        The folder for checkpoints after each epoch, and for the run at the end. True makes a new folder; see
+        `xpnet.fit`. Without it, nothing is written.
     resume : bool
-        Go on with the run in ``output_dir`` from its last checkpoint.
+        Continue the run in ``output_dir`` from its last checkpoint.
     progress : bool, optional
-        Whether to show what goes on: see `xpnet.fit`.
+        Whether to show progress; see `xpnet.fit`.
     callbacks : sequence of callable
-        Each is called with the `xpnet.Record` of every epoch.
+        Each is called with the `xpnet.Record` of every epoch; see `xpnet.fit`.
     distributed : {"mpi", "mpi:device"}, optional
-        Train on all processes that ``mpiexec`` has started: see `xpnet.fit`.
+        Train on all processes that ``mpiexec`` has started; see `xpnet.fit`.
     **settings
-        What else a recipe of your own takes.
+        Further settings of your own recipe.
 
     Returns
     -------
@@ -106,7 +107,7 @@ def train(
     >>> run.history[-1].test_accuracy > 0.8
     True
     """
-    # First of all, so that a rank that finds an error can end the job.
+    # The ranks come first, so that a rank that finds an error can end the job.
     ranks = get_ranks(distributed)
     callbacks = check_callbacks(callbacks)
     settings |= {
@@ -118,7 +119,7 @@ def train(
         "patience": patience,
     }
     surroundings: dict[str, Any] = {"threads": threads, "workers": workers, "output_dir": output_dir, "resume": resume}
-    # All that can be refused without the data is refused before it is looked for: that may be a download.
+    # Every check that needs no data comes before loading it, which may be a download.
     found, chosen = check_request(
         recipe, settings | surroundings | {"train_samples": train_samples, "dtype": dtype, "seed": seed}
     )
@@ -143,25 +144,25 @@ def train(
 
 
 SURROUNDINGS = ("train_samples", "dtype", "seed", "threads", "workers", "output_dir", "resume")
-"""The arguments of `train` that are no recipe's own, and that can be checked without the data and the backend."""
+"""Arguments of `train` that are not settings of a recipe, and that can be checked without data and backend."""
 
 
 def check_request(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
-    """Check what can be checked of the arguments of `train` without the data and the backend.
+    """Check those arguments of `train` that can be checked without data and backend.
 
     Parameters
     ----------
     recipe : str
         The recipe.
     given : mapping of str to object
-        Arguments of `train` by name; ``None`` is what the recipe says.
+        Arguments of `train` by name; ``None`` stands for the recipe's value.
 
     Returns
     -------
     Recipe
         The recipe.
     dict of str to object
-        Its own settings among the arguments, without those that are ``None``.
+        The recipe's settings among the arguments, without those that are ``None``.
 
     Raises
     ------

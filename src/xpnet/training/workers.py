@@ -1,13 +1,13 @@
-"""Workers: threads of this process that look at parts of a batch side by side.
+"""Workers: threads of this process that compute parts of a batch in parallel.
 
-A batch is cut into *shards*, each shard goes forward and backward in a thread of its own, and the sums over the shards
-are added in a fixed order, as the sums of ranks are. How many shards there are depends on the network and the batch
-alone, never on the number of workers: that many threads take turns in computing, so a run gives the same bits
-whatever machine it is on, and may be resumed with another number of workers.
+A batch is cut into *shards*. Each shard goes forward and backward in its own thread, and the sums over the shards are
+added in a fixed order, like the sums of ranks. The number of shards depends only on the network and the batch, never
+on the number of workers, which only limits how many shards compute at once. A run therefore gives the same bits with
+any number of workers, and may be resumed with another number.
 
-NumPy lets go of Python's lock within products, elementwise functions and copies, so threads do gain there. Linear
-algebra takes one thread in each of them: its own threads spin while they wait for each other, which costs more than
-they gain as soon as another program wants a processor.
+NumPy releases Python's lock within products, elementwise functions and copies, so threads gain time there. Linear
+algebra uses one thread in each worker: its own threads spin while they wait for each other, which costs more than they
+gain as soon as another program needs a processor.
 """
 
 from __future__ import annotations
@@ -26,16 +26,16 @@ from xpnet.nn.network import Network
 from xpnet.training.step import Batch, Samples, Step, Sums, gradients
 from xpnet.typing import Array, Arrays
 
-# A shard pays for its thread, and for gradients of its own, as large as all parameters, which have to be added. So a
-# sample has to cost enough, a shard has samples enough, and work enough for each parameter. The numbers are measured:
-# below them two threads take as long as one, or longer.
+# A shard has a cost: its thread, and gradients of its own, which are as large as all parameters and have to be added.
+# So a sample must need enough work, and a shard must have enough samples and enough work per parameter. The numbers are
+# measured: below them two threads take as long as one, or longer.
 SAMPLE_WORK = 1e6  # multiplications
 SHARD_SAMPLES = 32
 SHARD_WORK_PER_PARAMETER = 400.0
 
 
 def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
-    """Say into how many shards a batch is cut: 1 where threads would gain nothing.
+    """Return the number of shards per batch, which is 1 where threads would gain nothing.
 
     Examples
     --------
@@ -53,7 +53,7 @@ def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
 
 
 def work_of(network: Network) -> float:
-    """Estimate the multiplications that a sample costs, forward and backward."""
+    """Estimate the number of multiplications per sample, forward and backward."""
     work = 0.0
     for declared, shape in zip(network.parameters, network.shapes[1:], strict=True):
         pixels = math.prod(shape[:-1])
@@ -62,7 +62,7 @@ def work_of(network: Network) -> float:
 
 
 class Meeting:
-    """Where the shards of a batch add up arrays in the middle of a pass, as batch normalization does."""
+    """A point where the shards of a batch add up arrays in the middle of a pass, as batch normalization needs."""
 
     def __init__(self, shards: int, turns: threading.Semaphore, all_reduce: Callable[[Array], Array] | None) -> None:
         self.turns, self.all_reduce = turns, all_reduce
@@ -77,9 +77,9 @@ class Meeting:
         self.total = total if self.all_reduce is None else self.all_reduce(total)
 
     def add(self, shard: int, array: Array) -> Array:
-        """Give a shard's array, wait for those of the others, and return the sum of all."""
+        """Contribute a shard's array, wait for those of the others, and return the sum of all."""
         self.arrays[shard] = array
-        self.turns.release()  # so that one that waits does not keep another from computing
+        self.turns.release()  # so that a waiting shard does not keep another from computing
         try:
             self.barrier.wait()
         finally:
@@ -88,7 +88,7 @@ class Meeting:
 
 
 class _AskedError(Exception):
-    """A layer has asked for the arrays of the other shards."""
+    """A layer needs the arrays of the other shards."""
 
 
 def _ask(array: Array) -> Array:
@@ -96,7 +96,7 @@ def _ask(array: Array) -> Array:
 
 
 Look = Callable[[int, Callable[[Array], Array]], Any]
-"""Takes a shard's number and what sums an array over all shards."""
+"""Takes a shard's number and the function that sums an array over all shards."""
 
 
 class Workers:
@@ -105,20 +105,20 @@ class Workers:
     Parameters
     ----------
     shards : int
-        How many parts a batch is cut into. Where it is 1, everything is done by the thread that asks.
+        The number of shards per batch.
     count : int
-        How many threads compute at once.
+        The number of threads that compute at once.
     """
 
     def __init__(self, shards: int, count: int) -> None:
         self.shards, self.count, self.turns = shards, count, threading.Semaphore(count)
         self.meets = False
-        self.pool = ThreadPoolExecutor(shards, thread_name_prefix="xpnet-shard")  # starts a thread when it needs one
+        self.pool = ThreadPoolExecutor(shards, thread_name_prefix="xpnet-shard")  # starts threads only when needed
 
     def gradients(
         self, step: Step, params: list[Arrays], state: list[Arrays], batch: Batch, samples: Samples
     ) -> tuple[Sums, list[Arrays]]:
-        """Do what `xpnet.training.step.gradients` does, on shards of the batch."""
+        """Compute `xpnet.training.step.gradients` on shards of the batch."""
         n = batch["index"].shape[0]
         cuts = [n * i // self.shards for i in range(self.shards + 1)]
 
@@ -131,7 +131,7 @@ class Workers:
         return add_up([sums for sums, _ in found]), found[0][1]
 
     def _one_by_one(self, look: Look) -> list[Any]:
-        """Look at the shards without threads, where one computes at a time anyway and no layer asks for the others."""
+        """Compute the shards without threads, if there is one worker and no layer needs the other shards' arrays."""
         if self.count > 1 or self.meets:
             return []
         try:
@@ -141,7 +141,7 @@ class Workers:
             return []
 
     def _together(self, look: Look, all_reduce: Callable[[Array], Array] | None) -> list[Any]:
-        """Look at the shards in as many threads, which meet where a layer asks for the others."""
+        """Compute each shard in its own thread; the threads meet where a layer needs the other shards' arrays."""
         meeting = Meeting(self.shards, self.turns, all_reduce)
 
         def take_part(shard: int) -> Any:
@@ -155,7 +155,7 @@ class Workers:
         return self._submit(take_part, range(self.shards))
 
     def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """Call a function of each item, as many at once as there are workers, and return the results in order."""
+        """Call a function on each item, as many at once as there are workers, and return the results in order."""
         if self.count == 1:
             return [function(item) for item in items]
 
@@ -166,16 +166,16 @@ class Workers:
         return self._submit(take_turn, items)
 
     def _submit(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        # NumPy's error state belongs to a context, and a thread begins with an empty one.
+        # NumPy's error state belongs to a context, and a new thread starts with an empty one.
         return results_of([self.pool.submit(contextvars.copy_context().run, function, item) for item in items])
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Shut the threads down."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
 def results_of(futures: Sequence[Future[Any]]) -> list[Any]:
-    """Return what all threads have found, or raise what stopped the first of them, not what that did to others."""
+    """Return the results of all threads, or raise the first error that is not a mere consequence of another."""
     errors = [error for error in [future.exception() for future in futures] if error is not None]
     if errors:
         raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
