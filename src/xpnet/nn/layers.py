@@ -113,14 +113,10 @@ class Variable(NamedTuple):
     initial: Initializer = Constant(0.0)
     fans: tuple[int, int] = (1, 1)
 
-    def draw(self, rng: Random) -> HostArray:
-        """Draw the initial array."""
-        return self.initial(rng, self.shape, *self.fans)
-
 
 def draw(declared: Mapping[str, Variable], rng: Random) -> HostArrays:
     """Draw the arrays that a layer declares, in the order of the declarations."""
-    return {name: variable.draw(rng) for name, variable in declared.items()}
+    return {name: v.initial(rng, v.shape, *v.fans) for name, v in declared.items()}
 
 
 # The base ------------------------------------------------------------------------------------------------------

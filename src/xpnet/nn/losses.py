@@ -188,8 +188,7 @@ class Loss(Part):
         # Without this check a negative label would count from the end.
         if np.any((labels < 0) | (labels >= classes)):
             raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
-        rows: HostArray = one_hot(labels, classes)
-        return rows
+        return np.asarray(one_hot(labels, classes))
 
     def value(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
         """Return the loss, summed over the batch."""

@@ -62,9 +62,8 @@ class Network:
     def __init__(self, layers: Sequence[Layer], input_shape: Shape, pixel_max: float = 255.0) -> None:
         if not isinstance(layers, Iterable):
             raise TypeError(f"layers={layers!r}: must be a list of layers, such as [Dense(10)]")
-        object.__setattr__(self, "layers", tuple(layers))
-        object.__setattr__(self, "input_shape", _sample_shape(input_shape))
-        object.__setattr__(self, "pixel_max", float(require_positive("pixel_max", pixel_max)))
+        self.__dict__.update(layers=tuple(layers), input_shape=_sample_shape(input_shape))
+        self.__dict__.update(pixel_max=float(require_positive("pixel_max", pixel_max)))
         if not self.layers:
             raise ValueError("layers=[]: a network needs at least one layer")
         for layer in self.layers:

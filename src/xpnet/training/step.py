@@ -150,8 +150,7 @@ class Step:
 
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
         """Take one step: compute the gradients, add them up over the ranks, update."""
-        packing = self.packing
-        look = self.look or gradients
+        look, packing = self.look or gradients, self.packing
         sums, state = look(self, packing.unpack(progress.params), progress.state, batch, samples)
         sums = reduce_sums(sums, self)
         sums = sums._replace(gradient=packing.pack(sums.gradient))
