@@ -15,7 +15,7 @@ from xpnet.backends import Backend, get_backend
 from xpnet.data.checks import check_labels
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
-from xpnet.nn.trained import TrainedNetwork, check_images, context, to_host
+from xpnet.nn.trained import TrainedNetwork, check_batch, context, to_host
 from xpnet.parts import require_instance
 from xpnet.typing import HostArray
 
@@ -111,7 +111,7 @@ def check_gradients(
     require_instance("loss", loss, Loss, "SoftmaxCrossEntropy()")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there are no gradients to check")
-    images, labels = check_images(network, images, "float64"), check_labels("labels", labels, network.output_shape[0])
+    images, labels = check_batch(network, images, "float64"), check_labels("labels", labels, network.output_shape[0])
     if len(labels) != len(images):
         raise ValueError(f"labels: {len(labels)} labels for {len(images)} images")
     rng, opened = np.random.default_rng(seed), get_backend(backend)

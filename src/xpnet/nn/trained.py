@@ -184,7 +184,7 @@ class TrainedNetwork(Network):
 
         if is_path(images):
             images = images_of(images, self.input_shape, self.pixel_max)
-        host = check_images(self, images, self.dtype)
+        host = check_batch(self, images, self.dtype)
         if self.facts is not None:
             check_layout("images", host.shape[1:], self.facts.sample_shape)
             check_alike("images", self.facts, host, self.pixel_max)
@@ -308,7 +308,7 @@ def _check_shapes(name: str, given: Sequence[HostArrays], declared: Sequence[Map
         raise ShapeError(f"{name} of shapes {shapes}: the layers of this network declare {expected}")
 
 
-def check_images(network: Network, images: Any, dtype: str) -> HostArray:
+def check_batch(network: Network, images: Any, dtype: str) -> HostArray:
     """Check images as described in `logits`, and return them on the host, floats in ``dtype``."""
     host = to_host_array("images", images)
     if host.dtype.kind not in "uif":
