@@ -28,6 +28,7 @@ from xpnet.runs.history import History, Record, check_history
 from xpnet.training import per_sample
 from xpnet.training.batches import evaluation_parts, move_batches, move_samples, split_batches
 from xpnet.training.distributed import Ranks
+from xpnet.training.frozen import hide, show, thaw
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
@@ -90,13 +91,14 @@ class Loop:
         self.facts = data.facts
         self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
         step = self.step
+        self.network = thaw(step.network)
         self.backend = step.backend
         self.stopping = EarlyStopping(plan.patience, plan.monitor)
         self.train_index, val_index = train_validation_split(
             len(data.train_images), plan.validation_fraction, streams.seed
         )
         self._check_batches()
-        self.train_samples = move_samples(step, data.train_images, data.train_labels, data.classes)
+        self.train_samples = move_samples(step, data.train_images, data.train_labels, data.classes, data.train_weights)
         self.test_samples = move_samples(step, data.test_images, data.test_labels, data.classes)
         self.evaluated = {
             name: (evaluation_parts(step, index[self.ranks.share(len(index))]), samples)
@@ -132,11 +134,12 @@ class Loop:
         """Return the initial parameters and state, on the host: those of the plan's network if it has any."""
         if isinstance(self.plan.network, TrainedNetwork):
             return self.plan.network.host_arrays()
-        return self.streams.weights(self.step.network), self.step.network.init_state()
+        return self.streams.weights(self.network), self.network.init_state()
 
     def start(self) -> Snapshot:
         """Begin with the initial weights."""
-        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in self.initial())
+        hidden = hide(self.step.network, *self.initial())
+        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in hidden)
         progress = self.step.start(params, state)
         return Snapshot(0, progress, Best(), self.copy(progress), History())
 
@@ -237,7 +240,8 @@ class Loop:
     def _network(self, progress: Progress) -> TrainedNetwork:
         """Return a network with copies of the arrays, made on the device."""
         now, how = self.copy(progress), {"backend": self.backend, "dtype": self.step.dtype, "facts": self.facts}
-        return TrainedNetwork.on_device(self.step.network, params=now.params, state=now.state, **how)
+        params, state = show(self.network, now.params, now.state)
+        return TrainedNetwork.on_device(self.network, params=params, state=state, **how)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Return the name of an array that holds NaN or infinity, if there is one."""
