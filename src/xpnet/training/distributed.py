@@ -207,7 +207,7 @@ class MPIRanks(Ranks):
         self.agree({**config, "initial_weights": digest_of(weights())})
 
     def agree(self, settings: Mapping[str, Any]) -> None:
-        """Check that all ranks were given the same settings; see `Ranks.agree`."""
+        """Compare every rank's settings with those of the first; see `Ranks.agree`."""
         ours = dict(settings)
         theirs = self.comm.bcast(ours)
         found = [
@@ -298,7 +298,7 @@ def hold_back() -> None:
 
 
 def check_joins(distributed: str | None) -> None:
-    """Check that a process which `mpiexec` started beside others is to join them; they may wait for it.
+    """Check that a program that `mpiexec` has started several times is to join the others, who may wait for it.
 
     Raises
     ------
@@ -314,14 +314,14 @@ def check_joins(distributed: str | None) -> None:
 
 
 def end_job(code: int, joins: bool = False) -> None:
-    """End all ranks if this process ends with an error; the others would wait for it forever.
+    """End all ranks if this process ends with an error, because the others would wait for it forever.
 
     Parameters
     ----------
     code : int
         The exit code. Nothing happens if it is 0 or if the process is alone.
     joins : bool
-        Whether the others wait even if this process has not joined them: MPI can end a job only once all have.
+        Whether the others wait even if this process has not joined them: MPI can end a job only once all have joined.
     """
     if code and (_rank_and_size()[1] > 1 or (joins and _started() > 1)):
         for stream in (sys.stdout, sys.stderr):
