@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -34,29 +33,12 @@ from xpnet.runs.checkpoint import (
     compare_configs,
 )
 from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
-from xpnet.training import report
+from xpnet.training import frozen, report
+from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
 from xpnet.training.pace import Pace
 from xpnet.training.step import Step
-
-Callback = Callable[..., object]
-"""Takes a `Record`, or a `Record` and a `TrainedNetwork`."""
-
-
-class StopTraining(Exception):
-    """A callback raises this to end a run after the epoch that it was called for.
-
-    Examples
-    --------
-    >>> import xpnet
-    >>> def good_enough(record):
-    ...     if record.test_accuracy > 0.7:
-    ...         raise xpnet.StopTraining
-    >>> run = xpnet.train("mlp", dataset="digits", epochs=50, callbacks=[good_enough], progress=False)
-    >>> len(run.history) < 50, run.history[-1].test_accuracy > 0.7
-    (True, True)
-    """
 
 
 class DivergedError(ArithmeticError):
@@ -88,6 +70,9 @@ def fit(
     patience: int | None = None,
     monitor: str = "val_accuracy",
     initial: str | None = None,
+    freeze: Sequence[int] = (),
+    class_weight: str | Mapping[Any, float] | Sequence[float] | None = None,
+    sample_weight: Any = None,
     seed: int = 0,
     sequential: bool = False,
     backend: str | ModuleType | Backend | None = None,
@@ -127,6 +112,13 @@ def fit(
     initial : {"drawn", "given"}, optional
         ``"drawn"`` starts from new random weights, ``"given"`` from the network's own weights with a new optimizer
         state. By default new weights are drawn, with a warning if the network has weights already.
+    freeze : sequence of int
+        The indices of layers that do not learn: their parameters and running statistics stay as they are, and they
+        work as in evaluation.
+    class_weight : "balanced", mapping or sequence, optional
+        The weights of the classes, in order or by name: see `Dataset.weighted`.
+    sample_weight : array_like, shape (n,), optional
+        The weight of each training sample.
     seed : int
         Determines all random numbers.
     sequential : bool
@@ -152,8 +144,10 @@ def fit(
         epoch to standard error where that is neither, such as a log; False shows nothing.
     callbacks : sequence of callable
         Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
-        gets the current network, a `TrainedNetwork` on the same device. A callback that raises `StopTraining` ends the
-        run, which is then saved and returned as usual.
+        gets the current network, a `TrainedNetwork` on the same device. An object may have a method ``on_epoch``, which
+        is called so, and a method ``on_step``, which is called after every step with a
+        `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A callback that raises
+        `StopTraining` ends the run after the epoch, and the run is saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
         Train on all processes of an MPI job, which share every batch. The result is that of one process. Only the
         first process shows progress and writes files. ``"mpi:device"`` hands GPU arrays to MPI.
@@ -197,10 +191,13 @@ def fit(
         sequential=sequential,
     )
     streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
-    network = _fitted(network, data, check_dtype(dtype))
+    network = frozen.freeze(_fitted(network, data, check_dtype(dtype)), freeze)
+    if class_weight is not None or sample_weight is not None:
+        data = data.weighted(class_weight, sample_weight)
     step = Step(network, plan.loss, plan.optimizer, opened, dtype, ranks.all_reduce(opened))
     check_surroundings(threads, output_dir, resume, workers)
     callbacks = check_callbacks(callbacks)
+    ranks.agree({"output_dir": None if output_dir is None else str(output_dir), "resume": bool(resume)})
     threads = ranks.threads(threads, opened)
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
@@ -218,10 +215,14 @@ def fit(
         wanted = progress if ranks.first else False
         reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
         reporter.start(snapshot.history)
-        loop.pace = Pace(opened, reporter.moved) if reporter.watches else None
+        watch = StepWatch(loop, callbacks)
+        if reporter.watches or watch.functions:
+            loop.watch = watch if watch.functions else None
+            loop.pace = Pace(opened, reporter.moved, single=bool(watch.functions))
         reached = [snapshot]
         try:
-            stopped = _run_epochs(loop, reached, directory, config, [reporter.epoch, *callbacks])
+            functions = [reporter.epoch, *epoch_functions([*callbacks, watch])]
+            stopped = _run_epochs(loop, reached, directory, config, functions)
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
             run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data)
@@ -291,8 +292,10 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "loss": plan.loss.to_config(),
         "optimizer": plan.optimizer.to_config(),
         "schedule": plan.schedule.to_config(),
-        "network": step.network.to_config(),
+        "network": loop.network.to_config(),
         "initial": digest_of(loop.initial()[0]) if isinstance(plan.network, TrainedNetwork) else "drawn",
+        "freeze": frozen.frozen_layers(step.network),
+        "train_weights": None if data.train_weights is None else digest_of([{"weights": data.train_weights}]),
     }
 
 
@@ -312,23 +315,6 @@ def check_surroundings(
         check_folder_name("output_dir", output_dir)
     if resume and output_dir is None:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
-
-
-def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """Check that every callback is callable, before an epoch has been trained, and return them.
-
-    Raises
-    ------
-    TypeError
-        Naming a callback that is not.
-    """
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
-    listed = tuple(callbacks)
-    for callback in listed:
-        if not callable(callback):
-            raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
-    return listed
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
@@ -385,7 +371,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", **begun}  # version 0.1 always drew its weights
+    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # what version 0.1 always did
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
@@ -403,7 +389,9 @@ def _without_warnings() -> np.errstate:
     """Silence NumPy's overflow warnings, since `DivergedError` follows; a user's stricter settings stay."""
     now = np.geterr()
     return np.errstate(
-        over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
+        under="ignore",
+        over="ignore" if now["over"] == "warn" else None,
+        invalid="ignore" if now["invalid"] == "warn" else None,
     )
 
 
@@ -412,7 +400,7 @@ def _run_epochs(
     reached: list[Snapshot],
     directory: RunDirectory | None,
     config: dict[str, Any],
-    callbacks: Sequence[Callback],
+    functions: Sequence[Callable[..., object]],
 ) -> bool:
     """Run the remaining epochs, and return whether the user has stopped training.
 
@@ -441,32 +429,8 @@ def _run_epochs(
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
                 snapshot.history.to_csv(directory.path / HISTORY)
-            ended = _call(callbacks, loop, snapshot)
+            ended = call_all(functions, loop, snapshot)
         stopped = loop.ranks.any(interrupted())
         if loop.ranks.any(ended):
             break
     return stopped
-
-
-def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool:
-    """Call each callback with one or two arguments, and return whether one of them ends the run."""
-    ended = False
-    for callback in callbacks:
-        try:
-            if takes_network(callback):
-                callback(snapshot.history[-1], loop.network_of(snapshot))
-            else:
-                callback(snapshot.history[-1])
-        except StopTraining:
-            ended = True
-    return ended
-
-
-def takes_network(callback: Callback) -> bool:
-    """Whether a callback has exactly two positional arguments without a default."""
-    try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):  # functions written in C have no signature
-        return False
-    wanted = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(wanted) == 2

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,6 +28,7 @@ from xpnet.runs.history import History, Record, check_history
 from xpnet.training import per_sample
 from xpnet.training.batches import evaluation_parts, move_batches, move_samples, split_batches
 from xpnet.training.distributed import Ranks
+from xpnet.training.frozen import hide, show, thaw
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
@@ -89,13 +90,14 @@ class Loop:
         self.workers = Workers(self.shards, min(workers, self.shards))
         self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
         step = self.step
+        self.network = thaw(step.network)
         self.backend = step.backend
         self.stopping = EarlyStopping(plan.patience, plan.monitor)
         self.train_index, val_index = train_validation_split(
             len(data.train_images), plan.validation_fraction, streams.seed
         )
         self._check_batches()
-        self.train_samples = move_samples(step, data.train_images, data.train_labels, data.classes)
+        self.train_samples = move_samples(step, data.train_images, data.train_labels, data.classes, data.train_weights)
         self.test_samples = move_samples(step, data.test_images, data.test_labels, data.classes)
         self.evaluated = {
             name: (evaluation_parts(step, index[self.ranks.share(len(index))]), samples)
@@ -108,6 +110,7 @@ class Loop:
         self.in_blocks = per_sample.works_in_blocks(step, plan.batch_size)
         runner = per_sample.BlockStep.of(step) if self.in_blocks else step
         self.pace: Pace | None = None
+        self.watch: Callable[[int, Progress], None] | None = None
         self.run_epoch = self.backend.compile(runner.run_epoch, donate=(0,))
         self.evaluate = self.backend.compile(step.evaluate)
 
@@ -131,11 +134,12 @@ class Loop:
         """Return the initial parameters and state, on the host: those of the plan's network if it has any."""
         if isinstance(self.plan.network, TrainedNetwork):
             return self.plan.network.host_arrays()
-        return self.streams.weights(self.step.network), self.step.network.init_state()
+        return self.streams.weights(self.network), self.network.init_state()
 
     def start(self) -> Snapshot:
         """Begin with the initial weights."""
-        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in self.initial())
+        hidden = hide(self.step.network, *self.initial())
+        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in hidden)
         progress = self.step.start(params, state)
         return Snapshot(0, progress, Best(), self.copy(progress), History())
 
@@ -170,6 +174,8 @@ class Loop:
         parts = self.epoch_parts(epoch)
         for part in parts if self.pace is None else self.pace.pieces(parts):
             progress = self.run_epoch(progress, move_batches(self.step, part), self.train_samples)
+            if self.watch is not None:
+                self.watch(epoch, progress)
         return progress
 
     def measure(self, progress: Progress) -> dict[str, float]:
@@ -228,13 +234,14 @@ class Loop:
     def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the network after an epoch, with copies of its arrays on the device."""
         now = self.copy(snapshot.progress)
-        return TrainedNetwork.on_device(self.step.network, now.params, now.state, self.backend, self.step.dtype)
+        arrays = show(self.network, now.params, now.state)
+        return TrainedNetwork.on_device(self.network, *arrays, self.backend, self.step.dtype)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the trained network: with the best weights if there is a patience, else with the last."""
         chosen = snapshot.progress if self.plan.patience is None else snapshot.kept
-        params, state = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
-        return TrainedNetwork(self.step.network, params, state, self.backend, self.step.dtype)
+        hidden = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
+        return TrainedNetwork(self.network, *show(self.network, *hidden), self.backend, self.step.dtype)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Return the name of an array that holds NaN or infinity, if there is one."""
