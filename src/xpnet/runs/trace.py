@@ -130,7 +130,7 @@ def trace(
     with backend.session(network.dtype):
         ctx, xp = context(backend, training=training), backend.xp
         noise = network.noise(np.random.default_rng(seed), len(host)) if training else [None] * len(network.layers)
-        x = network.prepare(backend.asarray(host), getattr(xp, network.dtype), xp)
+        x = network.prepare(backend.asarray(host), network.dtype, xp)
         outputs, caches = [], []
         for layer, p, s, z in zip(network.layers, network.params, network.state, noise, strict=True):
             x, cache = layer.forward(p, x, ctx.of_layer(None if z is None else backend.asarray(z), s))
