@@ -342,7 +342,7 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
     listed = tuple(callbacks)
     for callback in listed:
         if not callable(callback):
-            raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
+            raise TypeError(f"callbacks: {callback!r} is not a function; each is called with a Record")
     return listed
 
 
