@@ -30,7 +30,7 @@ SETTINGS = {"epochs": 2, "batch_size": 29, "validation_fraction": 0.1, "progress
 @pytest.fixture
 def sharded(monkeypatch):
     """Cut small batches too: 29 samples into 4 shards, and the last, short batch likewise."""
-    for name, least in (("SHARD_SAMPLES", 7), ("SAMPLE_WORK", 1.0), ("SHARD_WORK_PER_PARAMETER", 0.0)):
+    for name, least in (("SHARD_SAMPLES", 7), ("SHARD_WORK", 1.0), ("SHARD_WORK_PER_PARAMETER", 0.0)):
         monkeypatch.setattr(workers, name, least)
 
 
@@ -113,7 +113,7 @@ def test_two_runs_in_two_threads_do_not_disturb_each_other(sharded, few):
     [
         ("tutorial", 1, 1),
         ("mlp", 128, 1),
-        ("mlp", 1024, 1),
+        ("mlp", 1024, 4),
         ("deep", 64, 1),
         ("cnn", 64, 2),
         ("best", 64, 2),

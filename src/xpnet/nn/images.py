@@ -70,11 +70,11 @@ def pad_or_crop(x: Array, before: Sequence[int], after: Sequence[int], xp: Names
 def _framed(x: Array, rows: Pair, columns: Pair, xp: Namespace, value: float = 0.0) -> Array:
     """Put so many rows above and below, and columns left and right.
 
-    An array of the border's value and one copy: a quarter of the time of NumPy's own function, and two kernels on CuPy.
+    An array of the border's value and one copy take a quarter of the time of NumPy's own function.
     """
     h, c, w, n = x.shape
-    shape = (h + sum(rows), c, w + sum(columns), n)
-    border = xp.full(shape, value, dtype=x.dtype, device=device(x))
+    shape, kind = (h + sum(rows), c, w + sum(columns), n), {"dtype": x.dtype, "device": device(x)}
+    border = xp.full(shape, value, **kind) if value else xp.zeros(shape, **kind)  # zeros take no kernel on a GPU
     return xpx.at(border)[rows[0] : rows[0] + h, :, columns[0] : columns[0] + w, :].set(x, xp=xp)
 
 

@@ -31,8 +31,8 @@ from xpnet.training.distributed import Ranks
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
-from xpnet.training.workers import Workers, count_shards
-from xpnet.typing import Array, HostArrays, Shape
+from xpnet.training.workers import Workers, count_large, count_shards
+from xpnet.typing import Array, Arrays, HostArrays, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -72,7 +72,7 @@ class Loop:
     ranks : Ranks, optional
         The processes that train together; by default this process trains alone.
     workers : int
-        The number of threads of this process that compute at once; at most the number of shards.
+        The number of threads of this process that compute at once; as far as there is work for them.
     """
 
     def __init__(
@@ -86,8 +86,13 @@ class Loop:
     ) -> None:
         self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
         self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
-        self.workers = Workers(self.shards, min(workers, self.shards))
-        self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
+        large = count_large(step.network, step.backend)
+        self.workers = Workers(self.shards, min(workers, max(self.shards, large)))
+        self.step = dataclasses.replace(
+            step,
+            look=self.workers.gradients if self.shards > 1 else None,
+            each=self.workers.map if large > 1 else map,
+        )
         step = self.step
         self.backend = step.backend
         self.stopping = EarlyStopping(plan.patience, plan.monitor)
@@ -238,15 +243,20 @@ class Loop:
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Return the name of an array that holds NaN or infinity, if there is one."""
-        progress = snapshot.progress
-        for i, (params, state, moments) in enumerate(
-            zip(progress.params, progress.state, progress.moments, strict=True)
-        ):
-            named = params | state | {f"{name}.{m}": a for name, arrays in moments.items() for m, a in arrays.items()}
-            for name, array in named.items():
-                if not np.isfinite(self.backend.to_numpy(array)).all():
-                    return f"layers.{i}.{name}"
-        return None
+        progress, xp = snapshot.progress, self.backend.xp
+        named: Arrays = {}
+        layers = zip(progress.params, progress.state, progress.moments, strict=True)
+        for i, (params, state, moments) in enumerate(layers):
+            moments = {f"{name}.{m}": array for name, arrays in moments.items() for m, array in arrays.items()}
+            named |= {f"layers.{i}.{name}": array for name, array in (params | state | moments).items()}
+
+        def finite(array: Array) -> Array:
+            return xp.all(xp.isfinite(array))
+
+        # One number is read from the device, unless something is wrong.
+        if self.backend.to_numpy(functools.reduce(xp.logical_and, map(finite, named.values()))):
+            return None
+        return next(name for name, array in named.items() if not self.backend.to_numpy(finite(array)))
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 
