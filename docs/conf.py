@@ -20,7 +20,7 @@ version = release = xpnet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
 extensions += ["sphinx_copybutton"]
-extensions += ["mathml", "source", "notebooks"]  # Our own, beside this file.
+extensions += ["mathml", "source", "notebooks", "variants", "slides"]  # Our own, beside this file.
 html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -36,8 +36,8 @@ nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_timeout = 300
 nb_merge_streams = True
-# Of a figure's two forms the image: its alternative text is written on the page.
-nb_mime_priority_overrides = [("*", "image/png", 25)]
+# Of a figure's forms the image: its alternative text is written on the page.
+nb_mime_priority_overrides = [("*", "image/svg+xml", 24), ("*", "image/png", 25)]
 nb_render_markdown_format = "myst"  # So that what a cell writes may have tables.
 
 autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them

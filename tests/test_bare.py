@@ -1,5 +1,6 @@
 """With NumPy, array-api-compat and array-api-extra alone, and where no thread can start, as in a browser's Python."""
 
+import os
 import subprocess
 import sys
 
@@ -7,8 +8,7 @@ import pytest
 
 HIDDEN = [
     "matplotlib",
-    "pooch",
-    "requests",
+    "certifi",
     "tqdm",
     "click",
     "filelock",
@@ -42,8 +42,9 @@ import xpnet
 """
 
 
-def run_alone(code):
-    done = subprocess.run([sys.executable, "-W", "error", "-c", ALONE + code], capture_output=True, text=True)
+def run_alone(code, **environment):
+    command = [sys.executable, "-W", "error", "-c", ALONE + code]
+    done = subprocess.run(command, capture_output=True, text=True, env=os.environ | environment)
     assert done.returncode == 0, done.stderr
     return done.stdout.strip()
 
@@ -66,3 +67,23 @@ run = xpnet.fit(net, data, epochs=1)
 print(len(run.history), len(net.summary().splitlines()))
 """
     assert run_alone(code) == "1 6"
+
+
+@pytest.mark.parametrize("offline", ["1", "0"])
+def test_without_a_name_there_are_the_digits(offline, tmp_path):
+    code = """
+import warnings
+
+import xpnet.data.download
+
+xpnet.data.download.MIRRORS = ()
+with warnings.catch_warnings(record=True) as warned:
+    warnings.simplefilter("always")
+    data = xpnet.load_dataset()
+run = xpnet.train("corrected", dataset=data, epochs=1)
+print(data.name, len(run.history), len(warned), "using the bundled digits" in str(warned[0].message))
+"""
+    mirror = "http://127.0.0.1:9/"  # the port of "discard", at which nobody answers
+    home = {"HOME": str(tmp_path), "USERPROFILE": str(tmp_path), "XPNET_DATA_DIR": ""}
+    assert run_alone(code, XPNET_OFFLINE=offline, XPNET_MNIST_URL=mirror, **home) == "digits 1 1 True"
+    assert not list(tmp_path.iterdir())

@@ -247,6 +247,72 @@ def test_a_page_speaks_plainly(page):
     assert not {found[0]: better for better, found in searches.items() if found}
 
 
+def lessons_pages():
+    """Return the pages with code that the track for learners lists, without the exercises."""
+    listed = re.findall(r"\]\(([\w/-]+)\.md\)", (DOCS / "learn.md").read_text())
+    return [name for name in runnable_pages() if name in listed or name.startswith("mathematics/")]
+
+
+@pytest.mark.parametrize("name", sorted({*lessons_pages(), "portable"} - {"draw"}))
+def test_a_page_ends_with_five_questions_to_predict_and_run(name):
+    page = (DOCS / f"{name}.md").read_text()
+    (section,) = re.findall(r"^## Questions\n\nPredict first, .*?(?=^## |\Z)", page, re.MULTILINE | re.DOTALL)
+    assert re.findall(r"^(\d)\. ", section, re.MULTILINE) == list("12345")
+    assert len(re.findall(r"^```\{code-cell\}", page, re.MULTILINE)) > 1
+
+
+@pytest.fixture
+def extensions(monkeypatch):
+    """Import the extensions of the site as Sphinx does."""
+    monkeypatch.syspath_prepend(DOCS / "_extensions")
+    return importlib.import_module
+
+
+def test_the_dark_variant_of_a_figure_has_the_opposite_lightness(extensions):
+    """And keeps the hues, which the text names."""
+    variants = extensions("variants")
+    svg = '<svg ><g id="patch_2"><path style="fill: #{}"/></g></svg>'
+    black, white, blue = map(svg.format, ("000000", "ffffff", "0072b2"))
+    assert "fill: #ebebeb" in variants.opposite(black)
+    assert f"fill: {variants.PAPER}" in variants.opposite(white)
+    red, green, other = bytes.fromhex(re.search(r"fill: #(\w+)", variants.opposite(blue))[1])
+    assert red < green < other
+    paper = '<svg ><g id="patch_1">\n <path d="M 0 0" style="fill: #ffffff"/></g></svg>'
+    assert "fill: none" in variants.opposite(paper)
+
+
+def test_a_page_shows_a_figures_variants(extensions, tmp_path):
+    variants = extensions("variants")
+    name = "0" * 64
+    for variant in ("dark", "narrow", "narrow-dark"):
+        (tmp_path / f"{name}-{variant}.svg").write_text("<svg/>")
+    image = f'<img alt="curves" src="../_images/{name}.svg" />'
+    shown = variants.picture(image, name, tmp_path, "../figures")
+    assert shown.count('alt="curves"') == 2
+    assert re.findall(r'class="(only-\w+)"', shown) == ["only-light", "only-dark"]
+    assert re.findall(r'srcset="../figures/0+-([\w-]+).svg"', shown) == ["narrow", "narrow-dark"]
+    assert variants.picture(image, "1" * 64, tmp_path, "") == image
+
+
+def test_slides_are_made_of_a_pages_sections(extensions):
+    bs4 = pytest.importorskip("bs4")
+    slides = extensions("slides")
+    long = "<pre>" + "line\n" * 15 + "</pre>"
+    page = f"""<section><h1>A page#</h1><p>First. <i>Then. More.</i></p><section><h2>Part</h2>
+        <div class="cell">{long}</div><div class="cell"><details>{long}</details></div><div class="cell">{long}</div>
+        <div class="formula"><math></math></div></section></section>"""
+    made = slides.section_slides(bs4.BeautifulSoup(page, "html.parser").section)
+    assert [re.search(r"<h2>(.*?)</h2>", one)[1] for one in made] == ["A page", "Part", "Part"]
+    assert "<p>First.</p></div><aside" in made[0]
+    assert "Then. More." in made[0].partition("<aside")[2]
+    assert "".join(made).count("<pre>") == 2  # What is folded on the page is not shown.
+
+
+def test_the_plan_of_lessons_names_slides_for_each():
+    plan = (DOCS / "teach.md").read_text()
+    assert re.findall(r"^\| (\d)\. .*?lesson-(\d)\.html", plan, re.MULTILINE) == [(n, n) for n in "123456"]
+
+
 def test_every_exercise_is_listed():
     index = (DOCS / "exercises" / "index.md").read_text()
     assert all(f"]({name}.md)" in index and f"\n{name}\n" in index for name in EXERCISES)

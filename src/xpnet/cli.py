@@ -6,9 +6,12 @@ document and nothing more.
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import json
 import os
+import signal
 import sys
 import warnings
 from pathlib import Path
@@ -16,6 +19,7 @@ from typing import Any
 
 import click
 
+from xpnet import signals
 from xpnet._version import __version__
 from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
@@ -40,7 +44,7 @@ from xpnet.recipes import RECIPES
 from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
 from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
-from xpnet.training.distributed import end_job, get_ranks, hold_back
+from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
 from xpnet.training.train import check_arguments, train
 
 
@@ -107,6 +111,7 @@ def train_command(
     The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
     for options.
     """
+    check_joins(settings["distributed"])
     ranks = get_ranks(settings.pop("distributed"))
     settings |= own
     check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
@@ -114,9 +119,10 @@ def train_command(
     data_dir = settings.pop("data_dir")
     data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
     data.first(settings["train_samples"])  # refused here, before there is a folder, if there are not as many
-    if output_dir is None:
-        name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-        output_dir = ranks.from_first(lambda: new_directory(Path("runs") / name))
+    name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+    # All ranks ask, whether or not each was given a folder: those that differ are told apart later.
+    chosen = ranks.from_first(lambda: output_dir or new_directory(Path("runs") / name))
+    output_dir = output_dir or chosen
     checkpoints = RunDirectory(output_dir).checkpoints
     if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
@@ -124,9 +130,9 @@ def train_command(
         run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
     except KeyboardInterrupt:
         if ranks.first and (output_dir / MODEL).exists():
-            click.echo(f"xpnet: this was the last epoch, and the run is in {output_dir}", err=True)
+            _tell(f"this was the last epoch, and the run is in {output_dir}")
         elif ranks.first and checkpoints.is_dir():
-            click.echo(f"xpnet: --output-dir {output_dir} --resume goes on after the last epoch", err=True)
+            _tell(f"--output-dir {output_dir} --resume goes on after the last epoch")
         raise
     if not ranks.first:
         return
@@ -173,15 +179,13 @@ def evaluate_command(
 ) -> None:
     """Test the network in RUN_DIR, on the dataset that it was trained on unless another is named."""
     from xpnet.runs.evaluation import evaluate
+    from xpnet.runs.opened import data_of
 
     network = load(run_dir, backend=backend, dtype=dtype)
-    name = dataset or load_config(run_dir)["dataset"]
-    if dataset is None and name not in NAMES:
-        known = ", ".join(NAMES)
-        raise ValueError(f"{run_dir}: was trained on {name!r}, which is none of {known}: name one by --dataset")
-    data = load_dataset(name, data_dir=data_dir)
     if dataset is None:
-        _check_same_data(run_dir, data)
+        data = data_of(run_dir, load_config(run_dir), data_dir)
+    else:
+        data = load_dataset(dataset, data_dir=data_dir)
     result = evaluate(network, data)
     if as_json:
         print_json({"run": str(run_dir), "dataset": data.name, **result.to_dict()})
@@ -237,19 +241,6 @@ def read_images(path: Path) -> Any:
             f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
             "your own images' in the documentation)"
         ) from None
-
-
-def _check_same_data(run_dir: Path, data: Any) -> None:
-    """Check that a dataset of the name that a run was trained on is that dataset."""
-    config = load_config(run_dir)
-    used, wanted = config.get("train_samples"), config.get("data_fingerprint")
-    if not isinstance(used, int) or not isinstance(wanted, str):
-        return
-    if not 1 <= used <= len(data.train_images) or data.first(used).fingerprint() != wanted:
-        raise ValueError(
-            f"{run_dir}: was trained on other data that were called {data.name!r} too; to test on these all the same, "
-            f"give --dataset {data.name}"
-        )
 
 
 @cli.command("backends", short_help="List the backends and their devices.", epilog=examples("xpnet backends"))
@@ -492,8 +483,9 @@ def main(args: list[str] | None = None) -> int:
             message = f"xpnet: {message} (see '{context.command_path if context else 'xpnet'} --help')"
         click.echo(message, err=True)
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        return _failed("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        number = getattr(error.__cause__ or error, "number", signal.SIGINT)
+        return _failed(signals.STOPPED[number], 128 + number)
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -508,16 +500,27 @@ def main(args: list[str] | None = None) -> int:
 
 def _failed(why: object, code: int) -> int:
     hold_back()
-    click.echo(f"xpnet: {why}", err=True)
+    _tell(why)
     return code
 
 
+def _tell(why: object) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        click.echo(f"xpnet: {why}", err=True)
+
+
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    click.echo(f"xpnet: {message}", err=True)
+    _tell(message)
 
 
 def entry() -> None:
     """Be the program ``xpnet``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
+    warnings.filterwarnings("default", category=UserWarning)  # PYTHONWARNINGS=error is meant for other programs
+    signals.heed()
     code = main()
-    end_job(code)
+    signals.ignore()
+    end_job(code, joins=sys.argv[1:2] == ["train"])
     sys.exit(code)

@@ -1,4 +1,4 @@
-"""Writing files so that they are whole or absent, whatever happens in between."""
+"""Atomic writes: after an interruption a file is complete or absent, never half written."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from pathlib import Path
 from xpnet.parts import require_path
 
 TEMPORARY_SUFFIX = ".xpnet-tmp"
-"""Ends the name of a file that is being written: one that was left behind can be told, and swept away."""
+"""The end of a temporary file's name, by which a file left behind can be recognized and removed."""
 
 
 def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file so that its old contents stay until the new are safely on the disk.
+    """Write a file so that its old contents stay until the new ones are safely on disk.
 
-    The data goes to a temporary file in the same folder, is flushed to the disk, and takes its name by a rename,
-    which the file system does at once or not at all; then the folder is flushed too.
+    The data is written to a temporary file in the same folder and flushed to disk. An atomic rename then gives the file
+    its name, and the folder is flushed too.
 
     Parameters
     ----------
     path : path-like
         The file.
     data : bytes
-        What it shall hold.
+        The new contents.
 
     Raises
     ------
     OSError
-        If it cannot be written, for want of room or permission. The old file is as it was.
+        If the file cannot be written, for lack of space or permission. The old file does not change.
     """
     path = require_path("path", path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}{TEMPORARY_SUFFIX}")
     try:
-        # Opened by hand for the ordinary permissions that the user's umask leaves.
+        # `os.open` gives the file ordinary permissions, as the user's umask allows; `tempfile` would not.
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | getattr(os, "O_BINARY", 0), 0o666)
         with open(descriptor, "wb") as file:
             file.write(data)
@@ -53,9 +53,9 @@ def write_atomically(path: str | os.PathLike[str], data: bytes) -> None:
 
 
 def flush_directory(directory: Path) -> None:
-    """Flush a folder's list of names to the disk, where the system and the file system can."""
+    """Flush a folder's list of names to disk, if the system and the file system can."""
     if hasattr(os, "O_DIRECTORY"):
-        # Some file systems open or flush no folders: the file is written and has its name all the same.
+        # Some file systems cannot open or flush folders. The file itself is written all the same.
         with contextlib.suppress(OSError):
             descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
             try:
@@ -65,7 +65,7 @@ def flush_directory(directory: Path) -> None:
 
 
 def sweep_temporaries(directory: Path, *, older_than: float = 0.0) -> None:
-    """Remove what interrupted writes have left in a folder, so many seconds ago at least."""
+    """Remove temporary files of interrupted writes from a folder, if they are at least ``older_than`` seconds old."""
     for stale in directory.glob(f".*{TEMPORARY_SUFFIX}"):
         with contextlib.suppress(OSError):
             if time.time() - stale.stat().st_mtime >= older_than:
@@ -73,7 +73,7 @@ def sweep_temporaries(directory: Path, *, older_than: float = 0.0) -> None:
 
 
 def _fsync(descriptor: int) -> None:
-    """Flush a file to the disk, on file systems that can: some that are reached over a network cannot."""
+    """Flush a file to disk, unless the file system cannot, as some network file systems."""
     try:
         os.fsync(descriptor)
     except OSError as error:
@@ -82,9 +82,9 @@ def _fsync(descriptor: int) -> None:
 
 
 def new_directory(path: str | os.PathLike[str]) -> Path:
-    """Make a folder that was not there before: ``path``, or else ``path-2``, ``path-3`` and so on.
+    """Create a new folder: ``path``, or if that exists, ``path-2``, ``path-3`` and so on.
 
-    Several processes that ask for the same name at the same moment each get a folder of their own.
+    Several processes that ask for the same name at the same moment each get their own folder.
 
     Examples
     --------
@@ -105,7 +105,7 @@ def new_directory(path: str | os.PathLike[str]) -> Path:
 
 
 def check_writable_directory(path: str | os.PathLike[str], argument: str = "output_dir") -> Path:
-    """Make a folder if need be and see that files can be written there.
+    """Create a folder if it does not exist, and check that files can be written there.
 
     Raises
     ------

@@ -1,4 +1,4 @@
-"""The host: its processors, the threads of its linear algebra, and what becomes of the memory of freed arrays."""
+"""The host: its processors, the threads of its linear algebra, and the memory of freed arrays."""
 
 from __future__ import annotations
 
@@ -6,18 +6,20 @@ import contextlib
 import ctypes
 import operator
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
 def thread_limit(threads: int | None) -> Iterator[None]:
-    """Limit the threads of the linear-algebra libraries for the time of a ``with`` block.
+    """Limit the threads of the linear-algebra libraries inside a ``with`` block.
 
     Parameters
     ----------
     threads : int, optional
-        By default ``XPNET_THREADS``; when that is not set either, the user's own settings stay.
+        By default ``XPNET_THREADS``; if that is not set either, the user's own settings stay.
 
     Raises
     ------
@@ -37,12 +39,34 @@ def thread_limit(threads: int | None) -> Iterator[None]:
         return
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(count):
+    with _changing:
+        limit = threadpool_limits(count)
+        _limits.append(limit)
+    try:
         yield
+    finally:
+        _leave(limit)
+
+
+_changing = threading.Lock()
+_limits: list[Any] = []
+"""Of the blocks that were entered, the last one at the end."""
+_left: list[Any] = []
+"""Those of them that were left while a later one goes on."""
+
+
+def _leave(limit: Any) -> None:
+    """Undo a limit when all that came after it are undone: blocks in several threads may end in any order."""
+    with _changing:
+        _left.append(limit)
+        while _limits and _limits[-1] in _left:
+            undone = _limits.pop()
+            _left.remove(undone)
+            undone.__exit__(None, None, None)
 
 
 def check_threads(threads: int | None) -> int | None:
-    """Return the number of threads for the linear algebra: ``threads``, else ``XPNET_THREADS``, else ``None``.
+    """Return the number of threads for linear algebra: ``threads``, else ``XPNET_THREADS``, else ``None``.
 
     Raises
     ------
@@ -53,19 +77,19 @@ def check_threads(threads: int | None) -> int | None:
 
 
 def check_workers(workers: int | None) -> int | None:
-    """Return how many workers to start: ``workers``, else ``XPNET_WORKERS``, else ``None``; see `check_threads`."""
+    """Return the number of workers: ``workers``, else ``XPNET_WORKERS``, else ``None``; see `check_threads`."""
     return _count("workers", workers)
 
 
 def processors() -> int:
-    """Count the processors that this process may use: in a container or on a shared server fewer than there are.
+    """Count the processors that this process may use, which in a container or on a shared server are not all.
 
     Examples
     --------
     >>> processors() >= 1
     True
     """
-    # From Python 3.13 on; it heeds affinity, and the user's PYTHON_CPU_COUNT.
+    # `process_cpu_count` exists from Python 3.13 on; it respects affinity and the user's PYTHON_CPU_COUNT.
     count = getattr(os, "process_cpu_count", os.cpu_count)() or 1
     if hasattr(os, "sched_getaffinity"):
         count = min(count, len(os.sched_getaffinity(0)))
@@ -74,7 +98,7 @@ def processors() -> int:
 
 
 def _cgroup_quota() -> float | None:
-    """Return how many processors' time a container of Linux may take, if that is limited."""
+    """Return the number of processors whose time a Linux container may use, if that is limited."""
     with contextlib.suppress(OSError, ValueError):
         quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
         return None if quota == "max" else int(quota) / int(period)
@@ -105,11 +129,11 @@ _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD = -1, -3
 
 @contextlib.contextmanager
 def kept_memory() -> Iterator[None]:
-    """Keep the memory of freed arrays at hand for the time of a ``with`` block, where the C library is glibc.
+    """Keep the memory of freed arrays for reuse inside a ``with`` block, if the C library is glibc.
 
-    A training step makes and frees the same temporary arrays as the step before. glibc returns those of a few
-    megabytes and more to the system each time, and the system hands out zeroed pages again: a sixth of the time of a
-    convolutional network's step on NumPy. Elsewhere nothing happens.
+    A training step allocates and frees the same temporary arrays as the step before. glibc returns large ones, from a
+    few megabytes on, to the system each time, and the system has to hand out zeroed pages again. This takes a sixth of
+    the time of a convolutional network's step on NumPy. With another C library nothing happens.
     """
     try:
         libc = ctypes.CDLL("libc.so.6")
@@ -117,12 +141,12 @@ def kept_memory() -> Iterator[None]:
     except (OSError, AttributeError):
         yield
         return
-    # Arrays below the largest threshold that glibc accepts come from the heap, which does not shrink.
+    # Arrays below this threshold, the largest that glibc accepts, come from the heap, which then does not shrink.
     mallopt(_M_MMAP_THRESHOLD, 32 << 20)
     mallopt(_M_TRIM_THRESHOLD, (1 << 31) - 1)
     try:
         yield
     finally:
-        # Where glibc's own adjustment ends up, once a program has freed an array of 32 MiB.
+        # glibc itself would set this value, once a program has freed an array of 32 MiB.
         mallopt(_M_TRIM_THRESHOLD, 64 << 20)
         malloc_trim(0)

@@ -1,14 +1,15 @@
-"""Parts: the checked, describable dataclasses that a run is made of; and the checks themselves.
+"""Parts: the checked, describable dataclasses that make up a run, and the checks themselves.
 
-Layers, initializers, losses, optimizers and schedules hold their hyperparameters and nothing else. Each is a frozen
-dataclass that derives from `Part`, and its annotations are its checks::
+Layers, initializers, losses, optimizers and schedules hold only their hyperparameters. Each is a frozen dataclass that
+derives from `Part`, and its annotations are its checks::
 
     @dataclass(frozen=True)
     class Dropout(Layer):
         rate: Fraction = 0.5
 
-Each check names the argument, its value, and what it must be. NumPy's scalars are welcome, but not kept: they would
-turn float32 arrays into float64, mean nothing to other array libraries, and not be written as JSON.
+The error of each check names the argument, its value, and the values that are allowed. NumPy scalars are accepted, but
+converted to Python numbers: they would turn float32 arrays into float64, mean nothing to other array libraries, and not
+be JSON-serializable.
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ import numpy as np
 T = TypeVar("T")
 
 Check = Callable[[str, Any], Any]
-"""Takes the name of an argument and its value, raises an error that names both, or returns the value to keep."""
+"""Takes the name of an argument and its value; returns the value to keep, or raises an error that names both."""
 
 
 # Checks of single values --------------------------------------------------------------------------------------------
@@ -93,19 +94,19 @@ def require_sizes(name: str, value: Any) -> tuple[int, ...]:
 
 
 def require_flag(name: str, value: Any) -> bool:
-    """Check that value is True or False, so that ``Dense(784, 100)`` is no layer with a bias of 100."""
+    """Check that value is True or False, so that ``Dense(784, 100)`` is an error instead of a layer with a bias."""
     if not isinstance(value, bool | np.bool_):
         raise TypeError(f"{name}={value!r}: must be True or False, not {type(value).__name__}")
     return bool(value)
 
 
 def require_instance(name: str, value: Any, kind: type, example: str) -> None:
-    """Check that value is an instance of a class; most often the class itself is given, or a name.
+    """Check that value is an instance of a class. The usual mistakes are to pass the class itself, or its name.
 
     Raises
     ------
     TypeError
-        Naming the argument, its value, and an example of what it must be.
+        Naming the argument, its value, and an example of a correct value.
     """
     if not isinstance(value, kind):
         shown = repr(value)
@@ -174,13 +175,14 @@ def check_value(hint: Any, name: str, value: Any, example: Any = None) -> Any:
     Parameters
     ----------
     hint : object
-        ``Annotated[..., check]``, a subclass of `Part`, ``bool``, or one of these ``| None``. Others pass everything.
+        ``Annotated[..., check]``, a subclass of `Part`, ``bool``, or one of these ``| None``. Any other annotation
+        accepts every value.
     name : str
         The argument's name, for messages.
     value : object
-        Its value.
+        The argument's value.
     example : object, optional
-        What a `Part` may look like, for messages.
+        An example of a `Part`, for messages.
 
     Returns
     -------
@@ -209,21 +211,21 @@ def check_arguments(function: Callable[..., Any], given: Mapping[str, Any]) -> d
 
 
 def annotations_of(owner: Any) -> dict[str, Any]:
-    """Return the annotations of a class or function, evaluated one by one: one that cannot be, checks nothing."""
+    """Return the annotations of a class or function, each evaluated; one that cannot be evaluated checks nothing."""
     module = vars(sys.modules.get(owner.__module__, typing))
     hints: dict[str, Any] = {}
     for name, hint in inspect.get_annotations(owner).items():
         try:
             hints[name] = eval(hint, module) if isinstance(hint, str) else hint
-        except NameError:  # of a class inside a function, say
+        except NameError:  # such as a class inside a function
             hints[name] = None
     return hints
 
 
 def as_python(value: Any) -> Any:
-    """Replace NumPy's scalars, and those in a tuple, by Python's numbers."""
+    """Replace NumPy scalars, alone or in a tuple, by Python numbers."""
     if isinstance(value, np.generic):
-        # float64 is a float, and its `item` too; a long double has none of its own.
+        # `float` handles every floating type; `item` of a long double would return a NumPy scalar again.
         return float(value) if isinstance(value, np.floating) else value.item()
     if type(value) is tuple and any(isinstance(item, np.generic) for item in value):
         return tuple(as_python(item) for item in value)
@@ -235,11 +237,11 @@ def as_python(value: Any) -> Any:
 
 @dataclasses.dataclass(frozen=True)
 class Part:
-    """The base of all that a run is put together from.
+    """The base of all components of a run.
 
     Decorate a subclass with ``@dataclass(frozen=True)``, and annotate its fields with the checks of this module.
-    `to_config` describes it in what JSON can hold, `from_config` builds it again, and ``str`` writes it the way one
-    would type it.
+    `to_config` returns a JSON-serializable description, `from_config` builds the part from it, and ``str`` writes the
+    part as you would type it.
 
     Examples
     --------
@@ -256,7 +258,7 @@ class Part:
     """
 
     def __post_init__(self) -> None:
-        """Check every field by its annotation. A subclass adds what looks at two fields at once."""
+        """Check every field by its annotation. A subclass adds checks that involve several fields."""
         kind: Any = type(self)
         hints = _hints(kind)
         for field in dataclasses.fields(self):
@@ -266,7 +268,7 @@ class Part:
                 object.__setattr__(self, field.name, kept)
 
     def __str__(self) -> str:
-        """Write the class and its hyperparameters: the first always, of the others those not at their default."""
+        """Return the class and its hyperparameters: the first, required ones, and those not at their default."""
         given = []
         for i, field in enumerate(dataclasses.fields(self)):
             value = getattr(self, field.name)
@@ -279,18 +281,18 @@ class Part:
         return f"{type(self).__name__}({', '.join(given)})"
 
     def to_config(self) -> dict[str, Any]:
-        """Describe the part by its class and fields, in what JSON can hold."""
+        """Return a JSON-serializable description: the class and its fields."""
         fields = {field.name: _plain(getattr(self, field.name)) for field in dataclasses.fields(self)}
         return {"class": type(self).__name__, **fields}
 
     @classmethod
     def from_config(cls, config: Mapping[str, Any]) -> Self:
-        """Build what `to_config` described, an instance of this class or of a subclass.
+        """Build the part that `to_config` described, an instance of this class or of a subclass.
 
         Raises
         ------
         ValueError
-            If its class is not known: import the module that defines it first.
+            If the class is unknown: import the module that defines it first.
         """
         kind = class_of(config.get("class"), cls)
         fields = {name: _built(value) for name, value in config.items() if name != "class"}
@@ -299,11 +301,11 @@ class Part:
 
 
 def class_of(name: Any, base: type) -> type:
-    """Find the subclass of a base that has this name."""
+    """Return the class of this name: the base or one of its subclasses."""
     known = [cls for cls in (base, *_subclasses(base)) if cls.__name__ == name]
     if not known:
         raise ValueError(f"{name!r} is not a known {base.__name__}: import the module that defines it first")
-    # A class that was defined anew, as in a notebook, lives on for a while where nobody can reach it.
+    # When a class is redefined, as in a notebook, the old one lives on for a while, but its module no longer names it.
     reachable = [cls for cls in known if getattr(sys.modules.get(cls.__module__), name, None) is cls]
     if len(reachable) > 1:
         modules = " and ".join(sorted(cls.__module__ for cls in reachable))

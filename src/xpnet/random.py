@@ -1,9 +1,9 @@
-"""Randomness, which is data made on the host.
+"""Random numbers, drawn on the host.
 
-The Array API standard has no random numbers, and generators on devices differ between libraries. So weights,
-shuffles and dropout masks are drawn by NumPy, each from a generator of its own that is keyed by the seed, by what
-the numbers are for, and by the epoch. The same seed gives every backend the same numbers; nothing that draws
-disturbs anything else that draws; and a run that resumes at epoch 7 asks for epoch 7's, with no state to restore.
+The Array API standard has no random numbers, and the generators of the libraries differ. NumPy therefore draws the
+weights, shuffles and dropout masks, each from its own generator, which is keyed by the seed, the purpose and the epoch.
+This has three advantages. The same seed gives every backend the same numbers. Each purpose draws independently of the
+others. A run that resumes at epoch 7 draws the numbers of epoch 7, with no state to restore.
 
 No global generator is read or seeded.
 """
@@ -29,7 +29,7 @@ def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:
     seed : int
         The seed of the run, at least 0.
     purpose : str
-        What the numbers are for, such as ``"shuffle"``.
+        The use of the numbers, such as ``"shuffle"``.
     epoch : int
         The epoch, at least 0.
 
@@ -47,12 +47,12 @@ def generator(seed: int, purpose: str, epoch: int = 0) -> np.random.Generator:
 
 
 def check_seed(seed: int) -> int:
-    """Return the seed if it is one.
+    """Check that a seed is valid, and return it.
 
     Raises
     ------
     TypeError, ValueError
-        If it is not an integer from 0 to 2**32 - 1, which is what NumPy's legacy generator takes.
+        If it is not an integer from 0 to 2**32 - 1, the range of NumPy's legacy generator.
     """
     number = require_integer("seed", seed)
     if not 0 <= number < 2**32:
@@ -75,7 +75,7 @@ def integers(rng: Any, low: int, high: int, size: tuple[int, ...], dtype: Any = 
 
 
 def sixteen_bits(rng: Any, size: tuple[int, ...]) -> NDArray[np.uint16]:
-    """Draw integers from 0 to 65,535: four from each 64 bits, which takes half the time of drawing them one by one.
+    """Draw integers from 0 to 65,535, four per 64 random bits, in half the time of drawing them one by one.
 
     Examples
     --------
@@ -85,12 +85,12 @@ def sixteen_bits(rng: Any, size: tuple[int, ...]) -> NDArray[np.uint16]:
     """
     count = math.prod(size)
     drawn = integers(rng, 0, 2**64, (-(-count // 4),), np.uint64)
-    # Of the same order on every machine, whichever end its integers begin with.
+    # Little-endian order gives the same numbers on every machine.
     return drawn.astype("<u8", copy=False).view("<u2")[:count].reshape(size).astype(np.uint16, copy=False)
 
 
 class Drawing(Protocol):
-    """The random numbers that a network draws: see `xpnet.Network`."""
+    """The methods by which a network draws random numbers; see `xpnet.Network`."""
 
     def init(self, rng: Any) -> Any:
         """Draw the initial parameters."""
@@ -125,16 +125,16 @@ class Streams:
         return generator(self.seed, "shuffle", epoch).permutation(n)
 
     def noise(self, network: Drawing, epoch: int, n: int) -> Any:
-        """Draw an epoch's noise, a row for each of its ``n`` samples."""
+        """Draw an epoch's noise, one row per sample."""
         return network.noise(generator(self.seed, "noise", epoch), n)
 
 
 class SequentialStreams(Streams):
-    """One legacy generator, drawn from in order: first the weights, then epoch after epoch of noise.
+    """One legacy generator that draws everything in order: first the weights, then the noise of each epoch.
 
-    That is how the NumPy tutorial draws, and only so do its numbers come out. Samples are visited as they stand.
-    To find an epoch's place in the stream, what comes before it is drawn again, unless the epoch before was the last
-    one asked for: its place is kept beside the seed.
+    The NumPy tutorial draws in this way, so its results need the same. Samples are visited in their own order. To find
+    an epoch's place in the stream, all earlier numbers are drawn again, unless the previous call drew the epoch before,
+    because the generator is kept.
 
     Examples
     --------
@@ -155,7 +155,7 @@ class SequentialStreams(Streams):
         return np.arange(n)
 
     def noise(self, network: Drawing, epoch: int, n: int) -> Any:
-        """Draw an epoch's noise, from its place in the one stream."""
+        """Draw an epoch's noise from its place in the stream."""
         rng = self._at(network, epoch, n)
         drawn = network.noise(rng, n)
         object.__setattr__(self, "_next", (network, epoch + 1, n, rng))

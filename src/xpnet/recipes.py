@@ -1,7 +1,7 @@
-"""The recipes: a ladder from the NumPy tutorial to a convolutional network, one idea a rung.
+"""The recipes: a ladder from the NumPy tutorial to a convolutional network, with one new idea per rung.
 
-Each rung is a function that returns a `Plan`: a network, and how to train it. ``@recipe`` enters it by its name, and
-`xpnet.train` looks it up there. Enter one of your own in the same way.
+Each rung is a function that returns a `Plan`: a network, and how to train it. ``@recipe`` registers the function under
+its name, and `xpnet.train` looks it up. Register your own recipe in the same way.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from xpnet.typing import Array, Arrays, Shape
 
 @dataclass(frozen=True)
 class Plan(Part):
-    """A network, and how to train it. `xpnet.fit` tells what each field means.
+    """A network, and how to train it. `xpnet.fit` explains the fields.
 
     Examples
     --------
@@ -74,17 +74,17 @@ class Plan(Part):
 
 @dataclass(frozen=True)
 class Recipe:
-    """A rung of the ladder, and what it takes by default.
+    """A rung of the ladder, and its defaults.
 
     Attributes
     ----------
     name : str
     build : callable
-        From a dataset and settings to a `Plan`.
+        Takes a dataset and settings, and returns a `Plan`.
     seed : int
     dtype : str
     train_samples : int, optional
-        How many images it trains on; ``None`` is all of them.
+        The number of training images; ``None`` means all.
 
     Examples
     --------
@@ -106,7 +106,7 @@ class Recipe:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The names of its settings, and their defaults."""
+        """The recipe's settings with their defaults."""
         parameters = inspect.signature(self.build).parameters.values()
         return {parameter.name: parameter.default for parameter in parameters if parameter.name != "data"}
 
@@ -130,12 +130,12 @@ RECIPES: dict[str, Recipe] = {}
 
 
 def recipe(**defaults: Any) -> Callable[[Callable[..., Plan]], Callable[..., Plan]]:
-    """Enter a function among the recipes, under its own name.
+    """Register a function as a recipe, under its own name.
 
     Parameters
     ----------
     seed, dtype, train_samples
-        What the recipe takes by default: see `Recipe`.
+        The recipe's defaults; see `Recipe`.
 
     Examples
     --------
@@ -163,7 +163,7 @@ def find_recipe(name: str) -> Recipe:
     Raises
     ------
     ValueError
-        Naming those there are.
+        If there is none of this name; the message lists all recipes.
     """
     if not isinstance(name, str) or name not in RECIPES:
         raise ValueError(f"recipe={name!r}: unknown; there are {', '.join(RECIPES)}")
@@ -175,12 +175,12 @@ def find_recipe(name: str) -> Recipe:
 
 @dataclass(frozen=True)
 class CoinDropout(Dropout):
-    """Dropout by the toss of a coin, drawn the way the tutorial draws it."""
+    """Dropout with a rate of one half, drawn as the tutorial draws it."""
 
     rate: Fraction = 0.5
 
     def __post_init__(self) -> None:
-        """Check the rate: a coin has two sides."""
+        """Check that the rate is one half."""
         super().__post_init__()
         if self.rate != 0.5:
             raise ValueError(f"rate={self.rate!r}: a coin drops half of the units, rate=0.5; take Dropout")
@@ -194,22 +194,20 @@ class CoinDropout(Dropout):
 class TutorialReLU(ReLU):
     """ReLU with the tutorial's first slip: it takes the derivative to be 1 where the *output* is at least 0.
 
-    The output of ReLU is never below 0, so no gradient is ever held back.
+    The output of ReLU is never below 0, so no gradient is ever masked.
     """
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
-        """Let every gradient through."""
+        """Return the gradient unchanged."""
         return dy, {}
 
 
 @dataclass(frozen=True)
 class TutorialDropout(CoinDropout):
-    """Dropout with the tutorial's second slip: the forward pass doubles the units that are kept, the backward
-    pass does not.
-    """
+    """Dropout with the tutorial's second slip: only the forward pass doubles the kept units."""
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
-        """Drop, but do not scale."""
+        """Mask the gradient without scaling it."""
         return (dy if cache is None else ctx.xp.astype(cache, dy.dtype, copy=False) * dy), {}
 
 
@@ -280,7 +278,7 @@ def _as_in_the_tutorial(
     return Plan(
         _dense_network(layers, data),
         loss=SquaredError(),
-        # The tutorial steps along y - t. The gradient of (y - t)^2 is twice that, so half the rate is its step.
+        # The tutorial steps along y - t. The gradient of (y - t)^2 is twice that, so half the rate gives its step.
         optimizer=SGD(learning_rate / 2.0),
         epochs=epochs,
         batch_size=1,
@@ -409,7 +407,7 @@ def best(
     layers: list[Layer] = [RandomShift(2 if min(data.sample_shape[:2]) >= 16 else 1)]
     for filters in (16, 32):
         layers += [Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), ReLU()]
-        # ReLU after the pool works on a quarter of the pixels, with the same result: the maximum is kept by both.
+        # ReLU gives the same result after pooling, since both preserve maxima, on a quarter of the pixels.
         layers += [Conv2D(filters, 3, padding="same", bias=False), BatchNorm(), MaxPool2D(2), ReLU()]
     layers += [Flatten(), Dropout(0.2), Dense(128, bias=False), BatchNorm(), ReLU(), Dropout(0.2)]
     network = _image_network([*layers, Dense(data.classes)], data)
@@ -425,7 +423,7 @@ def _annealed(
     validation_fraction: float,
     patience: int | None = None,
 ) -> Plan:
-    """Train with a learning rate that rises for a moment and then falls to zero."""
+    """Return a plan whose learning rate warms up briefly and then falls to zero."""
     return Plan(
         network,
         optimizer=Adam(learning_rate),
@@ -438,12 +436,12 @@ def _annealed(
 
 
 def _epochs(data: Dataset, usual: int) -> int:
-    """Go through a small dataset more often: it is the number of steps that counts."""
+    """Return more epochs for a small dataset, because the number of steps matters."""
     return usual if len(data.train_images) >= 10_000 else 3 * usual
 
 
 def _batch_size(data: Dataset, usual: int = 64) -> int:
-    """Choose batches that leave some fifty steps an epoch, even on a small dataset."""
+    """Return a batch size that leaves about fifty steps per epoch even on a small dataset."""
     return usual if len(data.train_images) >= 10_000 else 16
 
 

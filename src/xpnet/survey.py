@@ -27,14 +27,14 @@ def usable_backends() -> list[str]:
 
 
 def check_survey(recipes: Sequence[str], specs: Sequence[str | None], settings: Mapping[str, Any]) -> None:
-    """Check before any work the arguments of several runs.
+    """Check the arguments of several runs, before any work.
 
     Parameters
     ----------
     recipes, specs : sequence of str
         The recipes and the backends.
     settings : mapping
-        What all runs share, as `xpnet.train` takes it.
+        The arguments of `xpnet.train` that all runs share.
 
     Raises
     ------
@@ -63,17 +63,18 @@ def compare(
     Parameters
     ----------
     specs : sequence of str
-        The backends; the others are compared with the first.
+        The backends. Each is compared with the first.
     dataset, data_dir, **settings
         See `xpnet.train`.
     each : callable, optional
-        Is given each row when it is done.
+        Called with each row when its run is done.
 
     Returns
     -------
     list of dict
-        For each backend: ``backend``, ``device``, ``test_accuracy``, ``seconds``, ``largest_difference`` between its
-        curves and the first one's, ``predictions_that_differ``, and the ``history``.
+        One row per backend: ``backend``, ``device``, ``recipe``, ``dataset``, ``dtype``, ``seed``, ``epochs``,
+        ``test_accuracy``, ``seconds``, ``largest_difference`` between its curves and those of the first backend,
+        ``predictions_that_differ`` from the first backend's, and the ``history``.
 
     Examples
     --------
@@ -136,17 +137,17 @@ def ladder(
     Parameters
     ----------
     recipes : sequence of str
-        Which.
+        The names of the recipes.
     dataset, data_dir, **settings
         See `xpnet.train`.
     each : callable, optional
-        Is given each row when it is done.
+        Called with each row when its run is done.
 
     Returns
     -------
     list of dict
-        For each recipe: ``recipe``, ``what``, ``parameters``, ``epochs``, ``seconds``, ``val_accuracy`` and
-        ``test_accuracy``, ...
+        One row per recipe: ``recipe``, ``what``, ``dataset``, ``backend``, ``parameters``, ``epochs``, ``seconds``,
+        ``val_accuracy`` and ``test_accuracy``.
 
     Examples
     --------
@@ -179,7 +180,7 @@ def ladder(
 
 
 def comparison_table(rows: Sequence[Row]) -> str:
-    """Write what `compare` returned as a table, narrow enough for a terminal."""
+    """Return the rows of `compare` as a table that fits a terminal."""
     head = ("backend", "device", "accuracy", "curves differ", "other answers", "seconds")
     body = [
         (
@@ -197,7 +198,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
 
 
 def ladder_table(rows: Sequence[Row]) -> str:
-    """Write what `ladder` returned as a table, narrow enough for a terminal."""
+    """Return the rows of `ladder` as a table that fits a terminal."""
     head = ("recipe", "parameters", "epochs", "seconds", "validation", "test")
     body = [
         (
@@ -234,7 +235,7 @@ def save_ladder(rows: Sequence[Row], directory: Path) -> list[Path]:
 
 
 def plain(rows: Sequence[Row]) -> list[Row]:
-    """Return rows as JSON can hold them."""
+    """Return rows in a JSON-serializable form."""
     return [{key: _plain(value) for key, value in row.items()} for row in rows]
 
 

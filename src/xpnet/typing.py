@@ -1,4 +1,4 @@
-"""The types that all rooms share, said once."""
+"""Type aliases that the whole library shares."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ Array = Any
 """An array of any library that follows the Array API standard."""
 
 Namespace = Any
-"""The module of such a library, as `array_api_compat.array_namespace` returns it."""
+"""The module of such a library, as returned by `array_api_compat.array_namespace`."""
 
 Shape = tuple[int, ...]
 
@@ -18,4 +18,4 @@ Arrays = dict[str, Array]
 """The arrays of one layer by name: its parameters, their gradients, or its state."""
 
 HostArrays = dict[str, NDArray[Any]]
-"""The same on the host."""
+"""The same as NumPy arrays."""

@@ -179,6 +179,7 @@ def test_numbers_of_numpy_are_as_good_as_pythons(backend, few, tmp_path):
     assert json.loads(json.dumps(Network([conv], (8, 8)).to_config()))["layers"][0]["kernel_size"] == [3, 3]
 
 
+@pytest.mark.filterwarnings("ignore:odd. floats from:UserWarning")
 def test_images_too_large_for_the_dtype_are_named():
     data = dataset(**everywhere(1e300, np.float64))
     for recipe in ("mlp", "best"):

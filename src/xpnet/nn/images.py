@@ -13,7 +13,7 @@ import array_api_extra as xpx
 import numpy as np
 from array_api_compat import device
 
-from xpnet.nn.layers import Layer, ShapeError
+from xpnet.nn.layers import Layer, ShapeError, check_numbers
 from xpnet.parts import Check
 from xpnet.typing import Array, Namespace, Shape
 
@@ -35,6 +35,7 @@ def image_output_size(layer: Layer, input_shape: Shape, kernel: Pair, stride: Pa
             f"{type(layer).__name__} takes images of shape (height, width, channels), but gets {input_shape}"
         )
     h, w, c = input_shape
+    check_numbers(layer, (h + 2 * padding[0], w + 2 * padding[1], c))
     size = output_size((h, c, w, 1), kernel, stride, padding)
     if min(size) < 1:
         raise ShapeError(

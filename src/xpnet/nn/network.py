@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.backends import elementwise
-from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
+from xpnet.nn.layers import Context, Layer, ShapeError, Variable, check_numbers, draw
 from xpnet.parts import require_positive
 from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
 
@@ -96,10 +96,10 @@ class Network:
     @functools.cached_property
     def shapes(self) -> tuple[Shape, ...]:
         """The shape of a sample before the first layer and after each layer."""
-        shapes = [self.input_shape]
+        shapes = [check_numbers("input_shape", self.input_shape)]
         for i, layer in enumerate(self.layers):
             try:
-                shapes.append(layer.output_shape(shapes[-1]))
+                shapes.append(check_numbers(layer, layer.output_shape(shapes[-1])))
             except ShapeError as error:
                 raise ShapeError(f"layer {i}: {error}") from None
         return tuple(shapes)

@@ -25,6 +25,10 @@ EVALUATION_BATCH = 500
 """Samples per evaluation batch: enough for large products, few enough to stay in a processor's cache."""
 
 
+MOST_ACTIVATIONS = 1 << 28
+"""Numbers that a layer may return for the samples that are evaluated at once: 1 GiB in float32."""
+
+
 class TrainedNetwork(Network):
     """A network with its weights on a backend, from `xpnet.fit` or `xpnet.load`.
 
@@ -188,10 +192,17 @@ class TrainedNetwork(Network):
         host = self._images(images)
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
         with self.backend.session(self.dtype):
-            for start in range(0, host.shape[0], EVALUATION_BATCH):
-                batch = self.backend.asarray(host[start : start + EVALUATION_BATCH])
-                outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch)))
+            at_once = self._at_once()
+            for start in range(0, host.shape[0], at_once):
+                part = host[start : start + at_once]
+                batch = self.backend.asarray(self.backend.padded(part, at_once))
+                outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch))[: len(part)])
         return np.concatenate(outputs)
+
+    def _at_once(self) -> int:
+        """Return how many samples go through the network at once: fewer where a layer gives very many numbers."""
+        largest = max(math.prod(shape) for shape in self.shapes)
+        return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
 
     def _images(self, images: Any) -> NDArray[Any]:
         """Return images on the host, after comparing them with the training images."""

@@ -7,19 +7,29 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from xpnet.nn.losses import SoftmaxCrossEntropy
 from xpnet.nn.trained import EVALUATION_BATCH
 from xpnet.training.step import Batch, Samples, Step
 from xpnet.typing import Array
 
 
-def move_samples(step: Step, images: NDArray[Any], labels: NDArray[Any], classes: int) -> Samples:
+def move_samples(
+    step: Step, images: NDArray[Any], labels: NDArray[Any], classes: int, weights: NDArray[Any] | None = None
+) -> Samples:
     """Move a set of samples to the device."""
     backend = step.backend
     flat = images.reshape(len(images), -1)
+    targets = step.loss.targets(labels, classes)
+    if isinstance(step.loss, SoftmaxCrossEntropy) and not np.allclose(sums := np.sum(targets, axis=1), 1.0, atol=1e-6):
+        raise ValueError(
+            f"loss: the targets of a sample sum to {sums[np.argmax(np.abs(sums - 1.0))]:.6g}; the gradient p - t of "
+            "cross-entropy holds for targets that sum to 1. To weight classes or samples, see xpnet.Dataset.weighted"
+        )
     return Samples(
         backend.asarray(flat if flat.dtype.kind in "ui" else flat.astype(step.dtype)),
         backend.asarray(labels, "int32"),
-        backend.asarray(step.loss.targets(labels, classes), step.dtype),
+        backend.asarray(targets, step.dtype),
+        None if weights is None else backend.asarray(weights[:, None], step.dtype),
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -34,7 +34,7 @@ from xpnet.runs.checkpoint import (
     compare_configs,
 )
 from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
-from xpnet.training import report
+from xpnet.training import frozen, report
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
 from xpnet.training.pace import Pace
@@ -88,6 +88,9 @@ def fit(
     patience: int | None = None,
     monitor: str = "val_accuracy",
     initial: str | None = None,
+    freeze: Sequence[int] = (),
+    class_weight: str | Mapping[Any, float] | Sequence[float] | None = None,
+    sample_weight: Any = None,
     seed: int = 0,
     sequential: bool = False,
     backend: str | ModuleType | Backend | None = None,
@@ -127,6 +130,13 @@ def fit(
     initial : {"drawn", "given"}, optional
         ``"drawn"`` starts from new random weights, ``"given"`` from the network's own weights with a new optimizer
         state. By default new weights are drawn, with a warning if the network has weights already.
+    freeze : sequence of int
+        The indices of layers that do not learn: their parameters and running statistics stay as they are, and they
+        work as in evaluation.
+    class_weight : "balanced", mapping or sequence, optional
+        The weights of the classes, in order or by name: see `Dataset.weighted`.
+    sample_weight : array_like, shape (n,), optional
+        The weight of each training sample.
     seed : int
         Determines all random numbers.
     sequential : bool
@@ -197,10 +207,13 @@ def fit(
         sequential=sequential,
     )
     streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
-    network = _fitted(network, data, check_dtype(dtype))
+    network = frozen.freeze(_fitted(network, data, check_dtype(dtype)), freeze)
+    if class_weight is not None or sample_weight is not None:
+        data = data.weighted(class_weight, sample_weight)
     step = Step(network, plan.loss, plan.optimizer, opened, dtype, ranks.all_reduce(opened))
     check_surroundings(threads, output_dir, resume, workers)
     callbacks = check_callbacks(callbacks)
+    ranks.agree({"output_dir": None if output_dir is None else str(output_dir), "resume": bool(resume)})
     threads = ranks.threads(threads, opened)
     directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
@@ -291,8 +304,10 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "loss": plan.loss.to_config(),
         "optimizer": plan.optimizer.to_config(),
         "schedule": plan.schedule.to_config(),
-        "network": step.network.to_config(),
+        "network": loop.network.to_config(),
         "initial": digest_of(loop.initial()[0]) if isinstance(plan.network, TrainedNetwork) else "drawn",
+        "freeze": frozen.frozen_layers(step.network),
+        "train_weights": None if data.train_weights is None else digest_of([{"weights": data.train_weights}]),
     }
 
 
@@ -385,7 +400,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", **begun}  # version 0.1 always drew its weights
+    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # what version 0.1 always did
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
@@ -403,7 +418,9 @@ def _without_warnings() -> np.errstate:
     """Silence NumPy's overflow warnings, since `DivergedError` follows; a user's stricter settings stay."""
     now = np.geterr()
     return np.errstate(
-        over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
+        under="ignore",
+        over="ignore" if now["over"] == "warn" else None,
+        invalid="ignore" if now["invalid"] == "warn" else None,
     )
 
 

@@ -28,6 +28,7 @@ from xpnet.runs.history import History, Record, check_history
 from xpnet.training import per_sample
 from xpnet.training.batches import evaluation_parts, move_batches, move_samples, split_batches
 from xpnet.training.distributed import Ranks
+from xpnet.training.frozen import hide, show, thaw
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
@@ -94,13 +95,14 @@ class Loop:
             each=self.workers.map if large > 1 else map,
         )
         step = self.step
+        self.network = thaw(step.network)
         self.backend = step.backend
         self.stopping = EarlyStopping(plan.patience, plan.monitor)
         self.train_index, val_index = train_validation_split(
             len(data.train_images), plan.validation_fraction, streams.seed
         )
         self._check_batches()
-        self.train_samples = move_samples(step, data.train_images, data.train_labels, data.classes)
+        self.train_samples = move_samples(step, data.train_images, data.train_labels, data.classes, data.train_weights)
         self.test_samples = move_samples(step, data.test_images, data.test_labels, data.classes)
         self.evaluated = {
             name: (evaluation_parts(step, index[self.ranks.share(len(index))]), samples)
@@ -136,11 +138,12 @@ class Loop:
         """Return the initial parameters and state, on the host: those of the plan's network if it has any."""
         if isinstance(self.plan.network, TrainedNetwork):
             return self.plan.network.host_arrays()
-        return self.streams.weights(self.step.network), self.step.network.init_state()
+        return self.streams.weights(self.network), self.network.init_state()
 
     def start(self) -> Snapshot:
         """Begin with the initial weights."""
-        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in self.initial())
+        hidden = hide(self.step.network, *self.initial())
+        params, state = (to_device(layers, self.backend, self.step.dtype) for layers in hidden)
         progress = self.step.start(params, state)
         return Snapshot(0, progress, Best(), self.copy(progress), History())
 
@@ -233,13 +236,14 @@ class Loop:
     def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the network after an epoch, with copies of its arrays on the device."""
         now = self.copy(snapshot.progress)
-        return TrainedNetwork.on_device(self.step.network, now.params, now.state, self.backend, self.step.dtype)
+        arrays = show(self.network, now.params, now.state)
+        return TrainedNetwork.on_device(self.network, *arrays, self.backend, self.step.dtype)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the trained network: with the best weights if there is a patience, else with the last."""
         chosen = snapshot.progress if self.plan.patience is None else snapshot.kept
-        params, state = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
-        return TrainedNetwork(self.step.network, params, state, self.backend, self.step.dtype)
+        hidden = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
+        return TrainedNetwork(self.network, *show(self.network, *hidden), self.backend, self.step.dtype)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Return the name of an array that holds NaN or infinity, if there is one."""

@@ -99,6 +99,8 @@ class BlockStep:
             "inner": (inner * block["rate"][:, None])[:, :, None],
         }
         kept: Array
+        if samples.weights is not None:
+            singles["weights"] = xp.take(samples.weights, block["index"], axis=0)[:, None, :]
         (z, tail), kept = step.backend.scan(self._take, (z, tail), singles)
         units = z.shape[1]
         d, y = kept[:, 0, :units], kept[:, 0, units:]
@@ -118,6 +120,8 @@ class BlockStep:
         noise = [sample.get(f"noise.{i + 1}") for i in range(len(params))]
         y, caches = self.tail.forward(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
         dy = step.loss.gradient(y, sample["targets"], xp=xp)
+        if "weights" in sample:
+            dy = dy * sample["weights"]
         d, gradients = self.tail.backward(params, caches, dy, ctx, input_gradient=True)
         rate = sample["rate"]
         params = [{name: p[name] - rate * g[name] for name in p} for p, g in zip(params, gradients, strict=True)]

@@ -40,11 +40,14 @@ class Samples(NamedTuple):
     labels : array of integers, shape (n,)
     targets : array, shape (n, classes)
         The targets of the loss.
+    weights : array, shape (n, 1), optional
+        The weight of each sample.
     """
 
     images: Array
     labels: Array
     targets: Array
+    weights: Array | None = None
 
 
 class Progress(NamedTuple):
@@ -213,6 +216,8 @@ def gradients(
     noise = [batch.get(f"noise.{i}") for i in range(len(params))]
     y, caches = network.forward(params, state, x, ctx, noise)
     loss, dy = step.loss.value_and_gradient(y, targets, xp=xp)
+    if samples.weights is not None:
+        dy = dy * xp.take(samples.weights, batch["index"], axis=0)
     _, by_layer = network.backward(params, caches, dy, ctx)
     sums = Sums(by_layer, loss, count_correct(y, labels, xp), float(labels.shape[0]))
     return sums, network.next_state(state, caches, ctx)

@@ -32,6 +32,7 @@ def train(
     train_samples: int | None = None,
     validation_fraction: float | None = None,
     patience: int | None = None,
+    class_weight: str | Mapping[Any, float] | Sequence[float] | None = None,
     threads: int | None = None,
     workers: int | None = None,
     output_dir: str | os.PathLike[str] | None = None,
@@ -73,6 +74,8 @@ def train(
         Stop after this many epochs without improvement on the validation set. The recipe gives the value of this
         argument, and of those from ``dtype`` to here, when it is ``None``. An argument that the recipe does not use is
         an error.
+    class_weight : "balanced", mapping or sequence, optional
+        The weights of the classes, in order or by name: see `Dataset.weighted`.
     threads : int, optional
         The number of threads for linear algebra on the host; see `xpnet.fit`.
     workers : int, optional
@@ -131,6 +134,7 @@ def train(
     return fit(
         data=data,
         **plan.arguments(),
+        class_weight=class_weight,
         seed=found.seed if seed is None else seed,
         backend=opened,
         dtype=dtype or found.dtype,
@@ -169,7 +173,8 @@ def check_arguments(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict
         Naming the argument and its value.
     """
     found = find_recipe(recipe)
-    other = ("backend", "dataset", "data_dir", "progress", "callbacks", "distributed", "recipe", *SURROUNDINGS)
+    outside = ("backend", "dataset", "data_dir", "progress", "callbacks", "class_weight", "distributed", "recipe")
+    other = (*outside, *SURROUNDINGS)
     chosen = found.check({name: value for name, value in given.items() if name not in other})
     if given.get("dtype") is not None:
         check_dtype(given["dtype"])
