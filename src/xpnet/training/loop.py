@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -32,7 +34,7 @@ from xpnet.training.frozen import hide, show, thaw
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
-from xpnet.training.workers import Workers, count_large, count_shards
+from xpnet.training.workers import Workers, count_large, count_shards, worth_sharing_evaluation
 from xpnet.typing import Array, Arrays, HostArrays, Shape
 
 
@@ -88,7 +90,8 @@ class Loop:
         self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
         self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
         large = count_large(step.network, step.backend)
-        self.workers = Workers(self.shards, min(workers, max(self.shards, large)))
+        useful = workers if worth_sharing_evaluation(step.network, step.backend) else max(self.shards, large)
+        self.workers = Workers(self.shards, min(workers, useful))
         self.step = dataclasses.replace(
             step,
             look=self.workers.gradients if self.shards > 1 else None,
@@ -190,16 +193,20 @@ class Loop:
 
     def _sums(self, progress: Progress, parts: Sequence[Array], samples: Samples) -> tuple[float, float, int]:
         """Sum the loss and correct answers over samples, and count them; ``parts`` are indices, shape (batches, n)."""
-        if self.shards > 1:  # batch by batch, so that the sum is the same for any number of workers
-            parts = [part[i : i + 1, ...] for part in parts for i in range(part.shape[0])]
+        # Batch by batch where workers share them; the sums are those of one loop over all, to the last bit.
+        apart = self.backend.threads_compute
+        pieces = [[part[i : i + 1, ...] for i in range(part.shape[0])] if apart else [part] for part in parts]
 
-        def evaluate(index: Array) -> tuple[float, float]:
-            loss, correct = self.evaluate(progress.params, progress.state, index, samples)
-            return float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(correct))
+        def evaluate(index: Array) -> tuple[Array, Array]:
+            sums: tuple[Array, Array] = self.evaluate(progress.params, progress.state, index, samples)
+            return sums
 
-        found = self.workers.map(evaluate, parts)
-        count = sum(index.shape[0] * index.shape[1] for index in parts)
-        return sum(loss for loss, _ in found), sum(correct for _, correct in found), count
+        found = iter(self.workers.map(evaluate, itertools.chain.from_iterable(pieces)))
+        totals = [0.0, 0.0]
+        for piece in pieces:
+            for i, sums in enumerate(zip(*itertools.islice(found, len(piece)), strict=True)):
+                totals[i] += float(self.backend.to_numpy(functools.reduce(operator.add, sums)))
+        return totals[0], totals[1], sum(index.shape[0] * index.shape[1] for index in parts)
 
     def epoch_parts(self, epoch: int) -> list[dict[str, NDArray[Any]]]:
         """Draw an epoch's random numbers and cut them, with the optimizer's scalars, into batches."""

@@ -24,6 +24,7 @@ from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.nn.network import Network
+from xpnet.nn.trained import EVALUATION_BATCH
 from xpnet.training.step import Batch, Samples, Step, Sums, gradients
 from xpnet.typing import Array, Arrays
 
@@ -36,6 +37,9 @@ SHARD_WORK_PER_PARAMETER = 400.0
 
 LARGE_ARRAY = 10**5
 """An array of this many parameters is worth a thread when the optimizer updates it."""
+
+EVALUATION_WORK = 1e7
+"""Multiplications of a batch to evaluate that are worth a thread."""
 
 
 def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
@@ -62,6 +66,11 @@ def count_large(network: Network, backend: Backend) -> int:
         return 1
     sizes = [math.prod(variable.shape) for declared in network.parameters for variable in declared.values()]
     return max(1, sum(size >= LARGE_ARRAY for size in sizes))
+
+
+def worth_sharing_evaluation(network: Network, backend: Backend) -> bool:
+    """Whether a batch to evaluate is worth a thread."""
+    return backend.threads_compute and EVALUATION_BATCH * work_of(network) / 3.0 >= EVALUATION_WORK
 
 
 def work_of(network: Network) -> float:
