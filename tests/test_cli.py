@@ -221,7 +221,7 @@ def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(tmp_path, m
             return cls(2026, 11, 29, 12, 0, 0)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("xpnet.cli.datetime.datetime", Noon)
+    monkeypatch.setattr("xpnet.training.fit.datetime.datetime", Noon)
     args = ["train", "--dataset", "digits", "--train-samples", "50", "--epochs", "1"]
     assert [main([*args, "--seed", seed]) for seed in "123"] == [0, 0, 0]
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())
@@ -546,10 +546,10 @@ def test_data_that_cannot_be_had_is_exit_code_1(command, tmp_path, capsys):
     assert "XPNET_OFFLINE is set" in one_line(capsys)
 
 
-def test_too_little_memory_is_exit_code_1(capsys):
+def test_an_impossible_size_is_a_users_mistake(capsys):
     args = ["train", "--dataset", "digits", "--hidden-sizes", f"{10**15}"]
-    assert main(args) == 1
-    assert "xpnet: " in one_line(capsys)
+    assert main(args) == 2
+    assert "Dense(1000000000000000): 1,000,000,000,000,000 numbers a sample" in one_line(capsys)
 
 
 FULL = """

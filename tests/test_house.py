@@ -24,7 +24,7 @@ FLOORS = [
     ["recipes", "runs"],
     ["nn", "data"],
     ["parts", "random", "files"],
-    ["backends", "host", "typing"],
+    ["backends", "host", "signals", "typing"],
 ]
 
 # Rooms that others import only inside functions, when they are used.

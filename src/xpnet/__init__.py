@@ -6,6 +6,7 @@
 (4,)
 """
 
+from xpnet import signals as signals  # first, so that Ctrl-C during the other imports is heeded
 from xpnet._version import __version__ as __version__
 from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
 from xpnet.data import DataError, Dataset, DataWarning, IdxError, load_dataset
@@ -28,7 +29,8 @@ from xpnet.runs.evaluation import Evaluation, evaluate
 from xpnet.runs.history import History, Record
 from xpnet.runs.opened import load_run
 from xpnet.runs.run import Run, load
-from xpnet.training.fit import DivergedError, StopTraining, fit
+from xpnet.training.callbacks import StopTraining
+from xpnet.training.fit import DivergedError, fit
 from xpnet.training.train import train
 
 __all__ = [

@@ -6,21 +6,24 @@ document and nothing more.
 
 from __future__ import annotations
 
-import datetime
+import contextlib
+import io
 import json
 import os
+import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
+from xpnet import signals
 from xpnet._version import __version__
 from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
-from xpnet.files import check_writable_directory, new_directory
 from xpnet.options import (
     Command,
     backend_options,
@@ -40,8 +43,8 @@ from xpnet.recipes import RECIPES
 from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
 from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
-from xpnet.training.distributed import end_job, get_ranks, hold_back
-from xpnet.training.train import check_arguments, train
+from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
+from xpnet.training.train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -99,46 +102,36 @@ def _defaults(settings: dict[str, Any]) -> str:
 @click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
 @click.option("--progress/--no-progress", default=None, help="Show what goes on: by default on a terminal only.")
 @json_option
-def train_command(
-    as_json: bool, output_dir: Path | None, dataset: str | None, own: dict[str, Any], **settings: Any
-) -> None:
+def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], **settings: Any) -> None:
     """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
 
     The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
     for options.
     """
+    check_joins(settings["distributed"])
     ranks = get_ranks(settings.pop("distributed"))
-    settings |= own
-    check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
-    ranks.open_backend(settings["backend"])
-    data_dir = settings.pop("data_dir")
-    data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
-    data.first(settings["train_samples"])  # refused here, before there is a folder, if there are not as many
-    if output_dir is None:
-        name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-        output_dir = ranks.from_first(lambda: new_directory(Path("runs") / name))
-    checkpoints = RunDirectory(output_dir).checkpoints
-    if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
+    if output_dir is not None and settings["resume"] and ranks.first and not RunDirectory(output_dir).begun:
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
     try:
-        run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
-    except KeyboardInterrupt:
-        if ranks.first and (output_dir / MODEL).exists():
-            click.echo(f"xpnet: this was the last epoch, and the run is in {output_dir}", err=True)
-        elif ranks.first and checkpoints.is_dir():
-            click.echo(f"xpnet: --output-dir {output_dir} --resume goes on after the last epoch", err=True)
+        run = train(output_dir=output_dir or True, distributed=ranks, **settings, **own)
+    except KeyboardInterrupt as interrupt:
+        folder = getattr(getattr(interrupt, "run", None), "folder", None)
+        if ranks.first and folder is not None:
+            over = (folder / MODEL).exists()
+            last, more = "this was the last epoch, and the run is in", "goes on after the last epoch"
+            _tell(f"{last} {folder}" if over else f"--output-dir {folder} --resume {more}")
         raise
     if not ranks.first:
         return
-    files = sorted(str(output_dir / name) for name in FILES)
-    accuracy = run.evaluation.accuracy
+    assert run.folder is not None
+    files = sorted(str(run.folder / name) for name in FILES)
     if as_json:
         print_json(
             {
                 "config": run.config,
                 "history": run.history.to_dicts(),
-                "test_accuracy": accuracy,
-                "output_dir": str(output_dir),
+                "test_accuracy": run.evaluation.accuracy,
+                "output_dir": str(run.folder),
                 "files": files,
             }
         )
@@ -146,10 +139,10 @@ def train_command(
     c = run.config
     click.echo(
         f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
-        f"test accuracy {accuracy:.4f} after {count_of_epochs(len(run.history))}, "
+        f"test accuracy {run.evaluation.accuracy:.4f} after {count_of_epochs(len(run.history))}, "
         f"{run.history.seconds:.1f} s of training"
     )
-    click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
+    click.echo(f"written to {run.folder}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
 
 @cli.command(
@@ -295,8 +288,7 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
     from xpnet import survey
 
     names = _names(specs) or survey.usable_backends()
-    survey.check_survey([settings["recipe"]], names, settings)
-    how = (survey.compare, survey.comparison_table, survey.save_comparison)
+    how = (survey.compare, survey.comparison_table, survey.COMPARISON_FILES)
     _run_survey(*how, names, settings, output_dir, as_json)
 
 
@@ -320,8 +312,7 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
     from xpnet import survey
 
     names = _names(recipes) or list(RECIPES)
-    survey.check_survey(names, [settings["backend"]], settings)
-    _run_survey(survey.ladder, survey.ladder_table, survey.save_ladder, names, settings, output_dir, as_json)
+    _run_survey(survey.ladder, survey.ladder_table, survey.LADDER_FILES, names, settings, output_dir, as_json)
 
 
 @cli.command("plot", short_help="Draw the curves of a run.", epilog=examples("xpnet plot run curves.svg"))
@@ -419,38 +410,23 @@ def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
 def _run_survey(
     run: Command,
     table: Command,
-    save: Command,
+    files: Sequence[str],
     names: list[str],
     settings: dict[str, Any],
     output_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Make the runs of a survey, and show those that are done, whatever ends it."""
-    data = load_dataset(settings.pop("dataset"), data_dir=settings.pop("data_dir"))
-    data.first(settings.get("train_samples"))  # refused here, if there are not as many
-    if output_dir is not None:
-        check_writable_directory(output_dir)  # before the work, not after it
-    rows: list[Any] = []
-    try:
-        run(names, each=rows.append, dataset=data, **settings)
-    finally:
-        _show(rows, len(names), table, save, output_dir, as_json)
-
-
-def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
-    """Save and print the runs that are done, be it all or those before an interrupt."""
     from xpnet import survey
 
-    if not rows:
-        return
-    written: list[Path] = []
+    rows: list[Any] = []
     try:
-        written = save(rows, output_dir) if output_dir else []
+        run(names, each=rows.append, output_dir=output_dir, **settings)
     finally:
-        if as_json:
-            files = [str(path) for path in written]
-            print_json({"rows": survey.plain(rows), "complete": len(rows) == wanted, "files": files})
-        else:
+        written = [str(output_dir / name) for name in files if (output_dir / name).exists()] if output_dir else []
+        if rows and as_json:
+            print_json({"rows": survey.plain(rows), "complete": len(rows) == len(names), "files": written})
+        elif rows:
             click.echo("\n".join([table(rows), *(f"written: {path}" for path in written)]))
 
 
@@ -477,8 +453,9 @@ def main(args: list[str] | None = None) -> int:
             message = f"xpnet: {message} (see '{context.command_path if context else 'xpnet'} --help')"
         click.echo(message, err=True)
         return 2
-    except (click.Abort, KeyboardInterrupt):
-        return _failed("interrupted", 130)
+    except (click.Abort, KeyboardInterrupt) as error:
+        number = getattr(error.__cause__ or error, "number", signal.SIGINT)
+        return _failed(signals.STOPPED[number], 128 + number)
     except BrokenPipeError:
         # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -493,16 +470,27 @@ def main(args: list[str] | None = None) -> int:
 
 def _failed(why: object, code: int) -> int:
     hold_back()
-    click.echo(f"xpnet: {why}", err=True)
+    _tell(why)
     return code
 
 
+def _tell(why: object) -> None:
+    with contextlib.suppress(OSError):  # a terminal that is gone
+        click.echo(f"xpnet: {why}", err=True)
+
+
 def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
-    click.echo(f"xpnet: {message}", err=True)
+    _tell(message)
 
 
 def entry() -> None:
     """Be the program ``xpnet``."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
+    warnings.filterwarnings("default", category=UserWarning)  # PYTHONWARNINGS=error is meant for other programs
+    signals.heed()
     code = main()
-    end_job(code)
+    signals.ignore()
+    end_job(code, joins=sys.argv[1:2] == ["train"])
     sys.exit(code)

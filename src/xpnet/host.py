@@ -6,8 +6,10 @@ import contextlib
 import ctypes
 import operator
 import os
+import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 
 @contextlib.contextmanager
@@ -37,8 +39,30 @@ def thread_limit(threads: int | None) -> Iterator[None]:
         return
     from threadpoolctl import threadpool_limits
 
-    with threadpool_limits(count):
+    with _changing:
+        limit = threadpool_limits(count)
+        _limits.append(limit)
+    try:
         yield
+    finally:
+        _leave(limit)
+
+
+_changing = threading.Lock()
+_limits: list[Any] = []
+"""Of the blocks that were entered, the last one at the end."""
+_left: list[Any] = []
+"""Those of them that were left while a later one goes on."""
+
+
+def _leave(limit: Any) -> None:
+    """Undo a limit when all that came after it are undone: blocks in several threads may end in any order."""
+    with _changing:
+        _left.append(limit)
+        while _limits and _limits[-1] in _left:
+            undone = _limits.pop()
+            _left.remove(undone)
+            undone.__exit__(None, None, None)
 
 
 def check_threads(threads: int | None) -> int | None:

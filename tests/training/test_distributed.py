@@ -334,6 +334,8 @@ def test_a_rank_that_fails_ends_the_job(pretended, monkeypatch, capsys):
         assert world.aborted == code
     assert "no more of this" in capsys.readouterr().err
     monkeypatch.setattr("xpnet.cli.main", lambda: 2)
+    for name in ("heed", "ignore"):  # this process keeps its own
+        monkeypatch.setattr(f"xpnet.signals.{name}", lambda: None)
     with pytest.raises(SystemExit):
         xpnet.cli.entry()
     assert world.aborted == 2
@@ -590,6 +592,35 @@ def test_on_the_command_line_only_the_first_rank_prints_and_writes(tmp_path):
     assert again.returncode != 0
     assert again.stderr.count("holds a run already") == 1
     assert again.stdout == ""
+
+
+@needs_mpi
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--distributed", "mpi", "--epochs", "x"], "'x' is not a valid integer"),
+        (["--distributed", "mpi", "--nonsense"], "No such option '--nonsense'"),
+        (["--distributed", "mpi", "--hidden-sizes", "0"], "hidden_sizes=0"),
+        ([], "was not told to join the others: add --distributed mpi"),
+        (["--distributed", "mpi", "--output-dir", "other"], "on rank {odd} output_dir is "),
+        (["--distributed", "mpi", "--resume"], "on rank {odd} resume is True"),
+    ],
+    ids=lambda value: value[-1] if value else "alone" if isinstance(value, list) else "",
+)
+@pytest.mark.parametrize("odd", [0, 1])
+def test_a_rank_that_is_started_otherwise_leaves_no_other_waiting(tmp_path, options, words, odd):
+    """Without an end by the rank itself, the others would wait for it until this test's time is over."""
+    train = ["-m", "xpnet", "train", "--dataset", "digits", "--epochs", "2", "--output-dir", str(tmp_path / "run")]
+    ranks = [["-n", "1", sys.executable, *train, "--distributed", "mpi"] for _ in range(2)]
+    ranks[odd] = ["-n", "1", sys.executable, *train, *options]
+    started = [MPIEXEC, *ranks[0], ":", *ranks[1]]
+    result = subprocess.run(started, capture_output=True, text=True, timeout=SECONDS, env=environment(), cwd=tmp_path)
+    assert result.returncode != 0
+    if odd == 0:  # the first rank's setting is what the others are compared with
+        words = words.replace("is True", "is False")
+    assert words.format(odd=1) in result.stderr
+    assert "Traceback" not in result.stderr
+    assert not (tmp_path / "run" / "model.safetensors").exists()
 
 
 @needs_mpi

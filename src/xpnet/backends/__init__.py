@@ -1,18 +1,18 @@
-"""Backends: which array library a run uses, where its arrays live, and how an epoch is run there.
+"""Backends: the array library of a run, the device of its arrays, and the way an epoch runs there.
 
-This is the one package that knows the libraries by name. Everything else is handed a namespace ``xp`` and uses what
-the Array API standard has. A backend adds what the standard leaves out:
+Only this package knows the libraries by name. All other code receives a namespace ``xp`` and uses the Array API
+standard. A backend adds three things that the standard leaves out:
 
 * moving an array from the host to the device and back (`Backend.asarray`, `Backend.to_numpy`);
-* running one step over many batches, and compiling that where the library can (`Backend.scan`, `Backend.compile`);
-* whether the library can be used at all, and if not, why not (`list_backends`).
+* running one step over many batches, and compiling that loop if the library can (`Backend.scan`, `Backend.compile`);
+* finding out whether the library can be used, and if not, why not (`list_backends`).
 
 A string names a backend: ``"numpy"``, ``"cupy"``, ``"cupy:1"``, ``"torch"``, ``"torch:cuda:0"``, ``"jax"``,
-``"dpnp"``, ``"array_api_strict"``, or a name that another package adds. The part behind the first colon is the device,
-in the library's own words.
+``"dpnp"``, ``"array_api_strict"``, or a name that another package adds. The part after the first colon is the device,
+in the library's own notation.
 
-`base` is the page to read first; each library has a file, and `registry` finds them. Nothing here imports anything
-else of xpnet.
+Read `base` first. Each library has a file of its own, and `registry` finds them. Nothing here imports another part of
+xpnet.
 """
 
 from .base import (

@@ -1,8 +1,9 @@
-"""The class that every backend derives from: the questions that an array library has to answer.
+"""The base class of every backend: everything that an array library has to provide beyond the standard.
 
-The Array API standard says what arrays do. It leaves out how an array gets from the host to the device and back, how
-a loop over many batches is run or compiled, and whether the library can be used on this machine at all. `Backend`
-answers these in a way that serves any library. A backend for one library overrides the methods that it can do better.
+The Array API standard defines the operations on arrays. It leaves open how an array gets from the host to the device
+and back, how a loop over many batches runs or is compiled, and whether the library can be used on this machine at all.
+`Backend` answers these questions in a way that suits any library. A backend for one library overrides the methods that
+it can do better.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ DTYPES = ("float32", "float64")
 
 
 class BackendError(ValueError):
-    """A backend does not exist or cannot be used here; the message says why and what would help.
+    """A backend does not exist or cannot be used here; the message gives the reason and a remedy.
 
     Examples
     --------
@@ -46,13 +47,13 @@ class BackendInfo:
     Attributes
     ----------
     name : str
-        Its name, such as ``"cupy"``.
+        The name, such as ``"cupy"``.
     version : str or None
-        The version of the library that is installed.
+        The installed version of the library.
     devices : tuple of str
         The specs that select its devices, such as ``("torch:cpu", "torch:cuda:0")``.
     reason : str or None
-        Why it cannot be used; ``None`` when it can.
+        Why it cannot be used; ``None`` if it can.
 
     Examples
     --------
@@ -68,18 +69,18 @@ class BackendInfo:
 
     @property
     def usable(self) -> bool:
-        """Whether a run can use it."""
+        """Whether a run can use the backend."""
         return self.reason is None
 
 
 @dataclass(frozen=True)
 class Backend:
-    """An array library on a device. This base uses the standard alone, and runs everything eagerly.
+    """An array library on a device. This base class uses only the standard, and runs everything eagerly.
 
     Attributes
     ----------
     spec : str
-        The name that selects it, such as ``"torch:cuda:0"``.
+        The name that selects the backend, such as ``"torch:cuda:0"``.
     xp : module
         The array namespace.
     device : object
@@ -103,25 +104,25 @@ class Backend:
     """The module to import, which also names the backend."""
 
     packages: ClassVar[tuple[str, ...]] = ()
-    """The distributions that may bring the module along; the first that is installed tells the version."""
+    """The distributions that may provide the module; the version is that of the first one installed."""
 
     install: ClassVar[str] = ""
-    """The command that installs it."""
+    """The command that installs the library."""
 
     convolution: ClassVar[str] = "row_shift"
-    """How the library computes a convolution best: ``"row_shift"``, as products of row-shifted slices, or
+    """The fastest way for the library to compute a convolution: ``"row_shift"``, as products of row-shifted slices, or
     ``"im2col"``, as one large product over unrolled patches. See `xpnet.nn.convolution`."""
 
     product_limit: ClassVar[int | None] = None
-    """How many multiplications a product of two matrices had better not exceed; ``None``: the larger, the better."""
+    """The largest number of multiplications in a fast product of two matrices; ``None`` if larger is always better."""
 
     threads_compute: ClassVar[bool] = False
-    """Whether Python threads of one process compute side by side: the library lets go of Python's lock, runs each call
+    """Whether Python threads of one process compute in parallel: the library releases Python's lock, runs each call
     at once, and has no better use for the processors."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open the library on a device named in its own words, or raise `BackendError` with the cause alone."""
+        """Open the library on a device, named in its own notation, or raise `BackendError` with just the cause."""
         if device:
             raise BackendError(f"{cls.library} has no devices to choose between")
         module = importlib.import_module(cls.library)
@@ -129,22 +130,22 @@ class Backend:
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """Return the specs of the devices at hand, or raise with the driver's own words."""
+        """Return the specs of the available devices, or raise an error with the driver's message."""
         return (cls.library,)
 
     @classmethod
     def of(cls, array: Array) -> Backend:
-        """Return the backend that an array of this library is on. The array shows that its device works."""
+        """Return the backend of an array of this library, without a check: the array shows that its device works."""
         device = array_api_compat.device(array)
         return cls(cls.spec_of(device), array_api_compat.array_namespace(array), device)
 
     @classmethod
     def spec_of(cls, device: Any) -> str:
-        """Return the spec that selects a device, which is given in the library's own type."""
+        """Return the spec that selects a device; ``device`` is of the library's own type."""
         return f"{cls.library}:{device}"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Pickle the class and the spec: a module cannot be pickled, and a device need not exist elsewhere."""
+        """Pickle only the class and the spec: a module cannot be pickled, and a device may not exist elsewhere."""
         from .registry import reopen
 
         return reopen, (type(self), self.spec)
@@ -164,7 +165,7 @@ class Backend:
 
     @property
     def device_name(self) -> str:
-        """The device, for people to read."""
+        """The device in readable form."""
         return "cpu" if self.device is None else str(self.device)
 
     @property
@@ -178,21 +179,21 @@ class Backend:
         Parameters
         ----------
         host : array_like
-            Of any layout and byte order.
+            An array of any layout and byte order.
         dtype : str, optional
             A dtype of the standard; by default that of ``host``.
 
         Returns
         -------
         array
-            A C-ordered copy. It shares no memory with ``host``, as the ``asarray`` of some libraries would.
+            A C-ordered copy. It never shares memory with ``host``, unlike the result of some libraries' ``asarray``.
         """
         host = np.asarray(host)
         kind = np.dtype(dtype) if dtype else host.dtype.newbyteorder("=")
         return self.xp.asarray(np.array(host, dtype=kind, order="C", copy=True), device=self.device)
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
-        """Copy an array of this backend to the host: the one way there.
+        """Copy an array of this backend to the host.
 
         Raises
         ------
@@ -212,15 +213,19 @@ class Backend:
         raise BackendError(f"its arrays cannot be copied to the host, by DLPack or by __array__{why}")
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Return a context manager: code that makes or uses arrays of this backend with ``dtype`` runs inside it."""
+        """Return the context manager inside which code creates or uses arrays of this backend with ``dtype``."""
         return contextlib.nullcontext()
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
-        """Compile a function of arrays, where the library can.
+        """Compile a function of arrays, if the library can.
 
-        ``donate`` names the positional arguments that the caller gives up, so that their memory may be reused.
+        ``donate`` gives the positions of arguments that the caller gives up, so that their memory may be reused.
         """
         return function
+
+    def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
+        """Return a batch, with more rows of any kind where the library had to compile a program for each size."""
+        return batch
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
         """Run ``step`` over the leading axis of every array in ``xs``.
@@ -233,14 +238,14 @@ class Backend:
         carry : object
             The value that each step passes on to the next.
         xs : dict of str to array
-            At least one array, all of one length.
+            At least one array; all have the same length.
 
         Returns
         -------
         carry : object
-            After the last step.
+            The carry after the last step.
         outputs : array or None
-            The arrays that the steps returned, stacked.
+            The stack of the arrays that the steps returned.
         """
         outputs = []
         (length,) = {array.shape[0] for array in xs.values()}
@@ -250,23 +255,23 @@ class Backend:
         return carry, None if not outputs or outputs[0] is None else self.xp.stack(outputs)
 
     def stepwise(self) -> Backend:
-        """Return this backend with steps run one by one, by Python, so that they may talk to others in between."""
+        """Return this backend in a form that runs steps one by one in Python, so that they may exchange messages."""
         return self
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
-        """Turn a function that talks to other processes into one that steps may call.
+        """Turn a function that communicates with other processes into one that steps may call.
 
         Parameters
         ----------
         talk : callable
             Takes a contiguous array and changes it in place.
         on_device : bool
-            Whether it can take an array of this backend. If not, it is given one on the host.
+            Whether ``talk`` can take an array of this backend. If not, it gets a copy on the host.
 
         Returns
         -------
         callable
-            From an array of this backend, which it leaves as it is, to the changed one.
+            Takes an array of this backend and returns the changed array; its argument does not change.
         """
 
         def through_host(array: Array) -> Array:
@@ -276,28 +281,28 @@ class Backend:
 
         def directly(array: Array) -> Array:
             changed = self.xp.asarray(array, copy=True)
-            self.synchronize()  # the other side does not wait for this device
+            self.synchronize()  # `talk` does not wait for this device
             talk(changed)
             return changed
 
         return directly if on_device else through_host
 
     def synchronize(self) -> None:
-        """Wait until the device has finished its work: call this before you read a clock."""
+        """Wait until the device has finished its work; call this before you measure time."""
 
 
 def _by_dlpack(array: Array) -> NDArray[Any]:
-    """Ask for a copy on the CPU, which a library on another device must agree to."""
+    """Copy an array to the CPU by DLPack, if its library agrees."""
     return np.from_dlpack(array, device="cpu")
 
 
 def check_dtype(dtype: str) -> str:
-    """Return ``dtype`` if a network can be trained in it.
+    """Check that a network can be trained in ``dtype``, and return it.
 
     Raises
     ------
     ValueError
-        Naming the dtypes there are.
+        If not; the message lists the dtypes.
     """
     if dtype not in DTYPES:
         raise ValueError(f"dtype={dtype!r}: must be one of {', '.join(DTYPES)}")
@@ -306,7 +311,7 @@ def check_dtype(dtype: str) -> str:
 
 def installed_version(packages: Sequence[str]) -> str | None:
     """Return the version of the first of these distributions that is installed."""
-    from importlib import metadata  # a third of the time to import all of this
+    from importlib import metadata  # here, since it takes a third of this package's import time
 
     for package in packages:
         with contextlib.suppress(metadata.PackageNotFoundError):
@@ -315,6 +320,6 @@ def installed_version(packages: Sequence[str]) -> str | None:
 
 
 def brief(error: BaseException) -> str:
-    """Return the first line of a library's complaint, or its first sentence where the line is long."""
+    """Return the first line of an error's message, or its first sentence if the line is long."""
     line = str(error).strip().partition("\n")[0] or type(error).__name__
     return line if len(line) <= 200 else line.partition(". ")[0]

@@ -27,12 +27,12 @@ class CupyBackend(Backend):
     packages: ClassVar[tuple[str, ...]] = ("cupy-cuda13x", "cupy-cuda12x", "cupy")
     install: ClassVar[str] = "pip install 'cupy-cuda13x[ctk]' (or 'cupy-cuda12x[ctk]' with an older driver)"
 
-    # Going by its sources: it hands batched products of 2-D by 3-D arrays to slower kernels.
+    # According to its source, CuPy computes batched products of 2-D by 3-D arrays with slower kernels.
     convolution: ClassVar[str] = "im2col"
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open it on the GPU of that number, 0 by default."""
+        """Open CuPy on the GPU of this number, by default 0."""
         cupy = importlib.import_module("cupy")
         known = cls.devices()
         number = device or "0"
@@ -42,13 +42,13 @@ class CupyBackend(Backend):
         with chosen:
             if reason := cls._cannot_compute(int(number)):
                 raise BackendError(reason)
-        importlib.import_module("cupyx")  # CuPy imports it when it is first needed, which two threads may do at once
+        importlib.import_module("cupyx")  # here, since CuPy's own late import may happen in two threads at once
         FUSERS[namespace()] = fuse
         return cls(f"cupy:{device}" if device else "cupy", namespace(), chosen)
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """Return the GPUs, or raise with the CUDA driver's words."""
+        """Return the GPUs, or raise an error with the CUDA driver's message."""
         runtime = importlib.import_module("cupy").cuda.runtime
         try:
             count = runtime.getDeviceCount()
@@ -64,10 +64,10 @@ class CupyBackend(Backend):
     @staticmethod
     @functools.cache
     def _cannot_compute(number: int) -> str | None:
-        """Say why the current GPU, which has this number, cannot compute, or return None."""
+        """Return why the current GPU, which has this number, cannot compute, or None if it can."""
         cupy = importlib.import_module("cupy")
         try:
-            # A kernel is compiled and a product done by CUDA's libraries, which a driver does not bring along.
+            # This needs CUDA's libraries, to compile a kernel and compute a product; a driver does not contain them.
             x = cupy.ones((2, 2), cupy.float32)
             (x @ x + x).get()
         except Exception as error:
@@ -79,7 +79,7 @@ class CupyBackend(Backend):
 
     @property
     def launch_bound(self) -> bool:
-        """Always: a kernel's launch costs as much as the work on a megabyte."""
+        """Always true: launching a kernel takes as long as processing a megabyte."""
         return True
 
     @property
@@ -99,17 +99,17 @@ class CupyBackend(Backend):
         return np.asarray(importlib.import_module("cupy").asnumpy(array))
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Make the GPU current: CuPy launches every kernel on the current one."""
+        """Make this GPU the current one, on which CuPy launches every kernel."""
         return self._current()
 
     @contextlib.contextmanager
     def _current(self) -> Iterator[None]:
-        # A Device object is a context manager that may not be entered twice at once; a fresh one may.
+        # A Device object must not be entered twice at once, so each session enters a new one.
         with type(self.device)(self.device.id):
             yield
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
-        """Replay the function's loops as CUDA graphs: see `xpnet.backends.graphs`."""
+        """Replay the function's loops as CUDA graphs; see `xpnet.backends.graphs`."""
         if not graphs.wanted() or importlib.import_module("cupy").cuda.runtime.is_hip:
             return function
         return graphs.Compiled(function, CupyRecorder, self.xp)
@@ -119,11 +119,11 @@ class CupyBackend(Backend):
         return graphs.scan(step, carry, xs, self.xp)
 
     def stepwise(self) -> Backend:
-        """Record nothing: a graph cannot talk to other processes."""
+        """Return a backend that records no graphs, because a graph cannot communicate with other processes."""
         return StepwiseCupyBackend(self.spec, self.xp, self.device)
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
-        """Go through page-locked memory, which the GPU copies from and to at full speed."""
+        """Copy through page-locked host memory, which the GPU accesses at full speed."""
         if on_device:
             return super().exchange(talk, on_device)
         cupy, cupyx = importlib.import_module("cupy"), importlib.import_module("cupyx")
@@ -134,7 +134,7 @@ class CupyBackend(Backend):
             talk(host)
             changed = cupy.empty(array.shape, array.dtype)
             changed.set(host)
-            self.synchronize()  # the memory goes back to its pool, so the copy must be done
+            self.synchronize()  # the copy must be finished before the host memory returns to its pool
             return changed
 
         return through_host
@@ -145,13 +145,13 @@ class CupyBackend(Backend):
 
 
 class StepwiseCupyBackend(CupyBackend):
-    """CuPy, kernel by kernel."""
+    """CuPy without CUDA graphs, launching kernel by kernel."""
 
     compile = Backend.compile
 
 
 class CupyRecorder:
-    """Records what CuPy launches: see `xpnet.backends.graphs.Recorder`."""
+    """Records the kernels that CuPy launches; see `xpnet.backends.graphs.Recorder`."""
 
     def __init__(self) -> None:
         self.cupy = importlib.import_module("cupy")
@@ -160,7 +160,7 @@ class CupyRecorder:
 
     @contextlib.contextmanager
     def memory(self) -> Iterator[None]:
-        """Use a stream and a memory pool of the recording's own, and ask CuPy for nothing that it cannot record."""
+        """Use the recording's own stream and memory pool, and keep CuPy from operations that it cannot record."""
         before = self.cupy.cuda.get_current_stream()
         self.stream.wait_event(before.record())
         with _RECORDING, self.stream, self.cupy.cuda.using_allocator(self.pool.malloc):
@@ -188,7 +188,7 @@ _RECORDING = threading.Lock()
 
 @contextlib.contextmanager
 def recordable(products: Products) -> Iterator[None]:
-    """Record products, which CuPy refuses, and refuse copies from the host, of which a graph would keep the address."""
+    """Allow matrix products, which CuPy refuses to record; refuse host copies, whose address a graph would keep."""
     cupy: Any = importlib.import_module("cupy")
     core: Any = importlib.import_module("cupy._core")
     here = threading.get_ident()
@@ -211,10 +211,10 @@ def recordable(products: Products) -> Iterator[None]:
 
 
 class Products:
-    """Products of matrices by cuBLAS itself, on CuPy's own handle: CuPy refuses them in a capture, cuBLAS does not."""
+    """Matrix products by cuBLAS directly, on CuPy's handle. CuPy refuses them in a capture, cuBLAS does not."""
 
     WORKSPACE = 32 << 20
-    """Bytes, as NVIDIA's manual recommends for Hopper: cuBLAS would allocate its own, which a capture must not do."""
+    """Bytes, as NVIDIA's manual recommends for Hopper. Without it, cuBLAS would allocate memory during the capture."""
 
     def __init__(self, stream: Any) -> None:
         self.cupy = importlib.import_module("cupy")
@@ -226,7 +226,7 @@ class Products:
         self._call("cublasSetWorkspace_v2", ctypes.c_void_p(self.workspace.ptr), ctypes.c_size_t(self.WORKSPACE))
 
     def can(self, a: Any, b: Any) -> bool:
-        """Whether this is a product of two matrices of floats, none of them empty."""
+        """Whether this is a product of two non-empty matrices of the same float dtype."""
         return (
             isinstance(b, self.cupy.ndarray)
             and a.ndim == b.ndim == 2
@@ -237,10 +237,10 @@ class Products:
         )
 
     def __call__(self, a: Any, b: Any) -> Any:
-        """Return ``a @ b``. cuBLAS counts in columns: what it reads and writes are the transposed matrices."""
+        """Return ``a @ b``. cuBLAS is column-major, so it reads and writes the transposed matrices."""
         (m, k), n = a.shape, b.shape[1]
         real, compute, number = (0, 68, ctypes.c_float) if a.dtype.char == "f" else (1, 70, ctypes.c_double)
-        # As CuPy chooses: its number 2 is for pedantic arithmetic, 7 for TF32, which CUPY_TF32=1 asks for.
+        # The arithmetic that CuPy would choose: its 2 means pedantic, its 7 TF32, which CUPY_TF32=1 asks for.
         wish = importlib.import_module("cupy._core").get_compute_type(a.dtype)
         compute = {2: compute + 1, 7: 77}.get(wish, compute)
         (a, turn_a, row_a), (b, turn_b, row_b) = self._laid_out(a), self._laid_out(b)
@@ -252,7 +252,7 @@ class Products:
         return out
 
     def _laid_out(self, a: Any) -> tuple[Any, int, int]:
-        """Return a matrix as it lies in memory, 1 if that is transposed, and the distance between its rows there."""
+        """Return a matrix, whether it is transposed in memory (1 or 0), and the distance between its rows there."""
         if a.flags.f_contiguous:
             return a, 1, max(a.strides[1] // a.itemsize, a.shape[0])
         a = a if a.flags.c_contiguous else a.copy()
@@ -265,7 +265,7 @@ class Products:
 
 @functools.cache
 def namespace() -> Namespace:
-    """Return CuPy's namespace, with two functions in fewer kernels and without copies from the host."""
+    """Return CuPy's namespace with two functions replaced, by fewer kernels without copies from the host."""
     usual = importlib.import_module("array_api_compat.cupy")
     xp = types.ModuleType(usual.__name__, usual.__doc__)
     vars(xp).update(vars(usual), concat=concat, vecdot=vecdot)
@@ -279,14 +279,14 @@ def fuse(function: Callable[..., Any], name: str) -> Callable[..., Any]:
 
 
 def vecdot(x1: Array, x2: Array, /, *, axis: int = -1) -> Array:
-    """Multiply and add up. Array-api-compat copies both arrays for products of rows by columns, one by one."""
+    """Multiply and add up; array-api-compat would copy both arrays and multiply row by column, one by one."""
     usual = importlib.import_module("array_api_compat.cupy")
     real = x1.dtype.kind == x2.dtype.kind == "f" and x1.dtype == x2.dtype
     return usual.sum(x1 * x2, axis=axis) if real else usual.vecdot(x1, x2, axis=axis)
 
 
 def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
-    """Join arrays by one kernel. CuPy takes one for each array, or, of more than eight, copies the addresses first."""
+    """Join arrays by one kernel. CuPy launches one per array, or copies the addresses first if there are over eight."""
     cupy = importlib.import_module("cupy")
     arrays = [array.reshape(-1) for array in arrays] if axis is None else list(arrays)
     first, axis = arrays[0], (axis or 0) % max(arrays[0].ndim, 1)
@@ -302,12 +302,12 @@ def concat(arrays: Sequence[Array], /, *, axis: int | None = 0) -> Array:
 
 
 MOST_JOINED = 24
-"""Arrays of four dimensions that a kernel can be told of: there are 4 kB for its arguments."""
+"""The largest number of four-dimensional arrays whose descriptions fit into the 4 kB of a kernel's arguments."""
 
 
 @functools.cache
 def _joining(count: int) -> Any:
-    """Return a kernel that joins so many arrays, given each one's stop along the axis and the values per position."""
+    """Return a kernel that joins ``count`` arrays, given each one's stop along the axis and the values per position."""
     inputs = ", ".join(f"raw T a{j}, int64 stop{j}" for j in range(count))
     cases = []
     for j in range(count):

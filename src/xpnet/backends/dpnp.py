@@ -1,4 +1,4 @@
-"""dpnp: NumPy on whatever SYCL finds, such as Intel's GPUs, or any CPU through Intel's OpenCL runtime."""
+"""dpnp: NumPy on any SYCL device, such as Intel's GPUs, or any CPU through Intel's OpenCL runtime."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .base import Array, Backend, BackendError, brief
 
 
 class DpnpBackend(Backend):
-    """dpnp, on a GPU or a CPU. As CuPy does, it refuses every implicit copy to the host."""
+    """dpnp, on a GPU or a CPU. Like CuPy, it refuses every implicit copy to the host."""
 
     library: ClassVar[str] = "dpnp"
     packages: ClassVar[tuple[str, ...]] = ("dpnp",)
@@ -20,7 +20,7 @@ class DpnpBackend(Backend):
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open it on SYCL's default device, or on the one that a filter string such as ``gpu`` selects."""
+        """Open dpnp on SYCL's default device, or on the one that a filter string such as ``gpu`` selects."""
         known = cls.devices()
         dpnp = importlib.import_module("dpnp")
         try:
@@ -32,7 +32,7 @@ class DpnpBackend(Backend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """Return the devices that SYCL finds, or raise if there are none."""
+        """Return the devices that SYCL finds, or raise `BackendError` if there are none."""
         found = importlib.import_module("dpctl").get_devices()
         if not found:
             raise BackendError(
@@ -48,7 +48,7 @@ class DpnpBackend(Backend):
 
     @property
     def launch_bound(self) -> bool:
-        """Always: a call waits for SYCL to launch a kernel, on a CPU too."""
+        """Always true: a call waits for SYCL to launch a kernel, even on a CPU."""
         return True
 
     @property

@@ -1,8 +1,8 @@
-"""Functions that work element by element, and run as one kernel where a library can fuse them.
+"""Elementwise functions, which run as one kernel if the library can fuse them.
 
-A kernel's launch costs microseconds however little it does, and each kernel reads and writes its arrays as a whole:
-``theta - rate * first / (sqrt(second) + epsilon)`` as four kernels is slower than as one. A library that compiles whole
-loops sees that itself, one on the CPU gains nothing; for CuPy, its backend enters in `FUSERS` how a function is fused.
+Launching a kernel costs microseconds however little it does, and each kernel reads and writes whole arrays. So
+``theta - rate * first / (sqrt(second) + epsilon)`` is slower as four kernels than as one. A library that compiles whole
+loops fuses them itself, and on a CPU fusion gains nothing. The backend of CuPy registers its fuser in `FUSERS`.
 """
 
 from __future__ import annotations
@@ -17,22 +17,23 @@ from .graphs import is_array, leaves, rebuilt
 F = TypeVar("F", bound=Callable[..., Any])
 
 FUSERS: dict[Namespace, Callable[[Callable[..., Any], str], Callable[..., Any]]] = {}
-"""For each namespace that can fuse: what makes a kernel of a function, which returns a tuple of arrays, and a name."""
+"""For each namespace that can fuse: the function that makes a kernel, from a function of arrays that returns a tuple of
+arrays, and a name."""
 
 
 def elementwise(function: F) -> F:
-    """Mark a function as one that works element by element, up to broadcasting.
+    """Mark a function as elementwise, up to broadcasting.
 
     Parameters
     ----------
     function : callable
         Its positional arguments are arrays and numbers, or nested tuples, lists and dictionaries of them. Its keyword
-        arguments are constants, one of them ``xp``. Another constant or number is another kernel.
+        arguments are constants, among them ``xp``. Each new constant or number compiles a new kernel.
 
     Returns
     -------
     callable
-        The same function, as one kernel where the library of ``xp`` can fuse it.
+        The same function, which runs as one kernel if the library of ``xp`` can fuse it.
 
     Examples
     --------
@@ -51,7 +52,7 @@ def elementwise(function: F) -> F:
         if fuse is None:
             return function(*arrays, **constants)
         given = leaves(arrays)
-        # Numbers become part of the kernel: CuPy would calculate with them in as few bits as each of them fits.
+        # Numbers become part of the kernel. As arguments, CuPy would compute with them in as few bits as they fit.
         numbers = [None if is_array(leaf) else leaf for leaf in given]
         key = (*constants.items(), repr(rebuilt(arrays, iter(numbers))))
         if key not in kernels:
@@ -64,7 +65,7 @@ def elementwise(function: F) -> F:
 def _kernel(
     function: Callable[..., Any], form: Any, numbers: list[Any], name: str, fuse: Callable[..., Any]
 ) -> Callable[[Any, list[Any]], Any]:
-    """Fuse a function of nested arrays, as far as it can be: one that turns out to do more runs as it is."""
+    """Fuse a function of nested arrays; if the library cannot, the function runs unfused."""
     returned: list[Any] = []
 
     def flat(*given: Any) -> tuple[Any, ...]:
@@ -82,7 +83,7 @@ def _kernel(
             try:
                 outputs = fused(*given)
                 return rebuilt(returned[0], iter(outputs))
-            except Exception:  # a library has many words for what it cannot fuse, and the function may have its own
+            except Exception:  # libraries raise many kinds of errors here, and so may the function itself
                 works = False
         return function(*arrays)
 

@@ -1,4 +1,4 @@
-"""Any Array API library that is given as a module, and has no backend of its own."""
+"""The backend for any Array API library that is given as a module and has no backend of its own."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from .base import Array, Backend
 
 
 class GenericBackend(Backend):
-    """Any other Array API library, given as its namespace module."""
+    """Any other Array API library, given by its namespace module."""
 
     @classmethod
     def of(cls, array: Array) -> Backend:
         """Return the backend of an array whose library has no backend of its own."""
         xp, device = array_api_compat.array_namespace(array), None
-        with contextlib.suppress(AttributeError):  # nearly an array of the standard
+        with contextlib.suppress(AttributeError):  # an array that lacks parts of the standard
             device = array_api_compat.device(array)
         return cls(xp.__name__, xp, device)
 
@@ -32,5 +32,5 @@ class GenericBackend(Backend):
 
     @property
     def version(self) -> str:
-        """The version that the module says it has."""
+        """The version that the module reports."""
         return str(getattr(self.xp, "__version__", "unknown"))

@@ -1,18 +1,18 @@
-"""A training loop as a CUDA graph: a step is recorded once and replayed for every batch. CuPy and PyTorch share this.
+"""A training loop as a CUDA graph, which records a step once and replays it for every batch; for CuPy and PyTorch.
 
 On a GPU a step of a small network is dozens of kernels of a few microseconds each, and Python needs longer to launch
 a kernel than the GPU to run it. A graph is the list of a step's kernels with the addresses that they read and write;
 the host launches the whole list in one call.
 
-The addresses stay what they were, so the arrays have to stay where they were:
+The addresses are fixed, so the arrays must not move:
 
-* The arguments of a recorded function lie in memory of the recording. Each call copies its arguments there, except
-  arrays that were the same in every call, as a run's images are.
-* What a step hands to the next one lies there too: the end of a step overwrites it.
-* A counter on the device chooses each step's slice of the batches, so the host copies nothing within an epoch.
+* The arguments of a recorded function lie in the recording's memory. Each call copies its arguments there, except
+  arrays that were the same in every call, such as a run's images.
+* The carry between steps lies there too: the end of a step overwrites it.
+* A counter on the device selects each step's slice of the batches, so the host copies nothing within an epoch.
 
-The first call of a function runs as usual: it compiles and loads kernels, which cannot be done while recording. The
-second call records. If that fails, the function runs as usual from then on, after one warning that gives the reason.
+The first call of a function runs as usual, because it compiles and loads kernels, which cannot happen while recording.
+The second call records. If that fails, the function runs as usual from then on, after one warning with the reason.
 """
 
 from __future__ import annotations
@@ -37,33 +37,33 @@ Steps = tuple[Any, Array | None]
 
 
 class Recorder(Protocol):
-    """How a library records. Each recording has a recorder of its own, with memory of its own."""
+    """The recording interface of a library. Each recording has its own recorder, with its own memory."""
 
     def memory(self) -> AbstractContextManager[Any]:
-        """Return the context in which arrays are made in the recording's memory, on a stream of its own."""
+        """Return the context that allocates arrays in the recording's memory, on its own stream."""
 
     def begin(self) -> None:
-        """Record from here on, and run nothing."""
+        """Record from here on, without running anything."""
 
     def end(self) -> Callable[[], Any]:
-        """Return what launches the kernels that were recorded since `begin`, on the current stream."""
+        """Return a function that launches the kernels recorded since `begin` on the current stream."""
 
     def address(self, array: Array) -> int:
-        """Return where an array begins."""
+        """Return the address of an array's first element."""
 
 
 class Loops(Protocol):
-    """What runs the loops of a compiled function during a call."""
+    """An object that runs the loops of a compiled function during a call."""
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> Steps:
-        """Do what `Backend.scan` promises."""
+        """Run a loop; see `Backend.scan`."""
 
 
 _loops: ContextVar[Loops | None] = ContextVar("_loops", default=None)
 
 
 def wanted() -> bool:
-    """Say whether the user wants graphs, by the environment variable `SWITCH`."""
+    """Return whether the user wants graphs, by the environment variable `SWITCH`."""
     value = os.environ.get(SWITCH) or "1"
     if value not in ("0", "1"):
         raise BackendError(f"{SWITCH}={value!r}: must be 1, or 0 to run without CUDA graphs")
@@ -71,7 +71,7 @@ def wanted() -> bool:
 
 
 def scan(step: Step, carry: Any, xs: dict[str, Array], xp: Namespace) -> Steps:
-    """Run a loop in the way of the compiled function that is being called, if there is one: see `Backend.scan`."""
+    """Run a loop, through the compiled function that is being called if there is one; see `Backend.scan`."""
     loops = _loops.get()
     return unrolled(step, carry, xs, xp) if loops is None else loops.scan(step, carry, xs)
 
@@ -79,7 +79,7 @@ def scan(step: Step, carry: Any, xs: dict[str, Array], xp: Namespace) -> Steps:
 def unrolled(step: Step, carry: Any, xs: dict[str, Array], xp: Namespace) -> Steps:
     """Run a loop step by step.
 
-    Outputs are written into one array. Libraries that stack many arrays copy their addresses from the host.
+    Outputs are written into one array, because stacking many arrays would copy their addresses from the host.
     """
     outputs, length = None, length_of(xs)
     for i in range(length):
@@ -96,9 +96,9 @@ class Compiled:
     Parameters
     ----------
     function : callable
-        Of nested tuples, lists and dictionaries of arrays. It is pure, and does the same whatever their values.
+        A pure function of nested tuples, lists and dictionaries of arrays. It does the same whatever their values.
     recorder : callable
-        Makes a `Recorder`.
+        Creates a `Recorder`.
     xp : module
         The array namespace.
     """
@@ -121,11 +121,11 @@ class Compiled:
         return known.recording.replay(given) if known.recording else self.function(*args)
 
     def _record(self, known: Known, args: Any, given: list[Any]) -> None:
-        known.recording = None  # its memory is free again
+        known.recording = None  # frees its memory
         known.compare(given)
         try:
             known.recording = Recording(self.recorder(), self.function, args, known.constant, self.xp)
-        except Exception as error:  # a library, or a layer of the user's, may raise anything
+        except Exception as error:  # a library, or a user's layer, may raise anything
             known.worth_it = False
             reason = f"{type(error).__name__}: {error}".partition("\n")[0]
             message = f"training goes on without CUDA graphs, in single kernels ({reason}); {SWITCH}=0 does so silently"
@@ -133,7 +133,7 @@ class Compiled:
 
 
 class Known:
-    """What is known of the calls with arguments of one form; it runs the loops of the first of them."""
+    """Everything known about calls with arguments of one form; it runs the loops of the first call."""
 
     def __init__(self, given: list[Any], xp: Namespace) -> None:
         self.xp, self.worth_it = xp, False
@@ -142,27 +142,27 @@ class Known:
         self.constant = [True] * len(given)
 
     def compare(self, given: list[Any]) -> None:
-        """Find out which arguments were the same arrays in every call so far."""
+        """Note which arguments were the same arrays in every call so far."""
         now = [seen is None or seen() is leaf for seen, leaf in zip(self.seen, given, strict=True)]
         self.constant = [old and new for old, new in zip(self.constant, now, strict=True)]
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> Steps:
-        """Run a loop as usual, and note that it is worth recording: anything else launches each kernel once anyway."""
+        """Run a loop as usual, and note that it is worth recording; code outside loops launches each kernel once."""
         self.worth_it = self.worth_it or length_of(xs) > 1
         return unrolled(step, carry, xs, self.xp)
 
 
 class Recording:
-    """A function as graphs, each with the number of times that it is launched, and the memory that they work on.
+    """A function as a list of graphs, each with its number of launches, and the memory that they use.
 
     Parameters
     ----------
     recorder : Recorder
     function : callable
     args : tuple
-        Its arguments, as nested arrays.
+        The function's arguments, as nested arrays.
     constant : list of bool
-        For each array in them whether it stays where it is; the others are copied.
+        For each array in them, whether it never moves; the others are copied.
     xp : module
     """
 
@@ -172,15 +172,15 @@ class Recording:
         self.recorder, self.constant, self.xp = recorder, constant, xp
         self.graphs: list[tuple[Callable[[], Any], int]] = []
         self.live = self.within = False
-        # What the loops collect, in order. It is allocated before the recording: within a step it would get memory
-        # that a temporary array had before, and has again in the next step.
+        # The outputs that the loops collect, in order. They are allocated before the recording: within a step they
+        # would get memory that a temporary array had before, and has again in the next step.
         self.rooms: list[Array | None] = []
         self.loops = 0
         with recorder.memory(), loops_of(self):
             pairs = zip(leaves(args), constant, strict=True)
             self.inputs = [leaf if stays else self.copy(leaf) for leaf, stays in pairs]
             mine = rebuilt(args, iter(self.inputs))
-            function(*mine)  # one step of each loop: the libraries load what they use here
+            function(*mine)  # one step of each loop, in which the libraries load their kernels
             self.live, self.loops = True, 0
             recorder.begin()
             try:
@@ -190,11 +190,11 @@ class Recording:
             self.graphs.append((rest, 1))
 
     def copy(self, leaf: Any) -> Any:
-        """Copy an array; anything else is what it is."""
+        """Copy an array; return anything else unchanged."""
         return self.xp.asarray(leaf, copy=True) if is_array(leaf) else leaf
 
     def takes(self, given: list[Any]) -> bool:
-        """Whether the arrays that stay where they are, are these."""
+        """Whether the constant arrays of the recording are the ones given."""
         triples = zip(self.inputs, given, self.constant, strict=True)
         return all(mine is leaf for mine, leaf, stays in triples if stays and is_array(leaf))
 
@@ -209,7 +209,7 @@ class Recording:
         return rebuilt(self.outputs, iter([self.copy(leaf) for leaf in leaves(self.outputs)]))
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> Steps:
-        """Record a step of a loop. Loops within it are unrolled, and so is a loop of a single step."""
+        """Record a step of a loop. Inner loops are unrolled, and so is a loop of a single step."""
         length = length_of(xs)
         if self.within or length < 2:
             return unrolled(step, carry, xs, self.xp)
@@ -233,13 +233,13 @@ class Recording:
         return held, outputs
 
     def cut(self, times: int) -> None:
-        """End a graph, which is to be launched so many times, and begin the next."""
+        """End a graph, which will be launched ``times`` times, and begin the next."""
         if self.live:
             self.graphs.append((self.recorder.end(), times))
             self.recorder.begin()
 
     def overwrite(self, old: list[Any], new: list[Any]) -> None:
-        """Make the carry that a step returned that of the next step."""
+        """Copy the carry that a step returned into the carry of the next step."""
         pairs = [(mine, leaf) for mine, leaf in zip(old, new, strict=True) if mine is not leaf]
         for mine, leaf in pairs:
             if kind(mine) != kind(leaf):
@@ -249,7 +249,7 @@ class Recording:
         def lies_there(leaf: Array) -> bool:
             return any(0 <= self.recorder.address(leaf) - start < size for start, size in spans)
 
-        # A step may return what it was given in another place: that is read before anything is overwritten.
+        # A step may return an array of the old carry in another place. Copy it before anything is overwritten.
         pairs = [(mine, self.copy(leaf) if lies_there(leaf) else leaf) for mine, leaf in pairs if is_array(mine)]
         for mine, leaf in pairs:
             mine[...] = leaf
@@ -257,7 +257,7 @@ class Recording:
 
 @contextmanager
 def loops_of(loops: Loops) -> Iterator[None]:
-    """Have ``loops`` run what `scan` is asked for."""
+    """Let ``loops`` run the loops that `scan` is called for."""
     token = _loops.set(loops)
     try:
         yield
@@ -266,14 +266,14 @@ def loops_of(loops: Loops) -> Iterator[None]:
 
 
 def leaves(tree: Any) -> list[Any]:
-    """Return what nested tuples, lists and dictionaries hold, in order."""
+    """Return the leaves of nested tuples, lists and dictionaries, in order."""
     if isinstance(tree, tuple | list):
         return [leaf for part in tree for leaf in leaves(part)]
     return [leaf for part in tree.values() for leaf in leaves(part)] if isinstance(tree, dict) else [tree]
 
 
 def rebuilt(tree: Any, replacements: Iterator[Any]) -> Any:
-    """Return the same nest with other leaves."""
+    """Return the same nested structure with other leaves."""
     if isinstance(tree, dict):
         return {name: rebuilt(part, replacements) for name, part in tree.items()}
     if not isinstance(tree, tuple | list):
@@ -283,21 +283,21 @@ def rebuilt(tree: Any, replacements: Iterator[Any]) -> Any:
 
 
 def is_array(leaf: Any) -> bool:
-    """Whether a leaf is an array, and not a Python number or None."""
+    """Whether a leaf is an array, as opposed to a Python number or None."""
     return hasattr(leaf, "shape") and hasattr(leaf, "dtype")
 
 
 def kind(leaf: Any) -> Any:
-    """Return what has to stay the same from call to call: an array's dtype and shape, or all of anything else."""
+    """Return the part that must be the same in every call: an array's dtype and shape, or any other leaf itself."""
     return (str(leaf.dtype), tuple(leaf.shape)) if is_array(leaf) else leaf
 
 
 def length_of(xs: dict[str, Array]) -> int:
-    """Return the one length that all arrays have."""
+    """Return the common length of all arrays."""
     (length,) = {array.shape[0] for array in xs.values()}
     return int(length)
 
 
 def room_for(length: int, output: Array, xp: Namespace) -> Array:
-    """Return an array for so many outputs of a step."""
+    """Allocate an array for ``length`` outputs of a step."""
     return xp.empty((length, *output.shape), dtype=output.dtype, device=device(output))

@@ -20,12 +20,12 @@ class JaxBackend(Backend):
     packages: ClassVar[tuple[str, ...]] = ("jax",)
     install: ClassVar[str] = "pip install jax"
 
-    # One large product is faster than many small ones, by half, and compiled sooner.
+    # One large product is faster than many small ones, by half, and compiles faster.
     convolution: ClassVar[str] = "im2col"
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open it on its default device, or on a platform and number such as ``gpu:0``."""
+        """Open JAX on its default device, or on a platform and number such as ``gpu:0``."""
         jax = importlib.import_module("jax")
         if not hasattr(jax, "enable_x64"):
             raise BackendError(f"JAX {jax.__version__} is too old, xpnet needs 0.8 or newer: pip install -U jax")
@@ -47,7 +47,7 @@ class JaxBackend(Backend):
 
     @classmethod
     def spec_of(cls, device: Any) -> str:
-        """Return the spec that selects a device; an array that is spread over several names the default."""
+        """Return the spec that selects a device; for an array that is sharded over several, the default."""
         return f"jax:{device.platform}:{device.id}" if hasattr(device, "platform") else "jax"
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -56,11 +56,10 @@ class JaxBackend(Backend):
 
     @contextlib.contextmanager
     def session(self, dtype: str = "float32") -> Iterator[None]:
-        """Switch 64-bit numbers on for a float64 run, without which JAX would go on in float32.
+        """Enable 64-bit numbers for a float64 run; JAX would otherwise silently use float32.
 
-        Products of float32 keep all of their digits: on a GPU and a TPU JAX would round the factors to fewer. Where
-        ``jax_default_matmul_precision`` is set, by ``JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32`` for example, that
-        is left as it is.
+        Products of float32 keep full precision; on a GPU or a TPU, JAX would by default round the factors. Your own
+        setting of ``jax_default_matmul_precision`` stays, such as ``JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32``.
         """
         jax = importlib.import_module("jax")
         precision = jax.config.jax_default_matmul_precision or "highest"
@@ -72,29 +71,35 @@ class JaxBackend(Backend):
         compiled: Callable[..., Any] = importlib.import_module("jax").jit(function, donate_argnums=tuple(donate))
         return compiled
 
+    def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
+        """Repeat the last row up to a power of two, or ``most``: a program and its memory stay for each size."""
+        missing = min(most, 1 << (len(batch) - 1).bit_length()) - len(batch)
+        return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing > 0 else batch
+
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
         """Run `jax.lax.scan`, one compiled loop."""
         result: tuple[Any, Array | None] = importlib.import_module("jax").lax.scan(step, carry, xs)
         return result
 
     def stepwise(self) -> Backend:
-        """Compile nothing: a compiled program could call back to the host, but may then wait for itself on a CPU."""
+        """Return a backend that compiles nothing: a compiled program that calls the host may deadlock on a CPU."""
         return StepwiseJaxBackend(self.spec, self.xp, self.device)
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
-        """Go through the host: JAX lets nobody write to its arrays."""
+        """Copy through the host, because JAX arrays are immutable."""
         if on_device:
             raise BackendError("backend='jax': its arrays cannot be changed in place, so they go through the host")
         return super().exchange(talk)
 
     def synchronize(self) -> None:
-        """Wait for what was dispatched: work on one device is done in order."""
+        """Wait for a last operation, which suffices because a device works in order."""
         jax = importlib.import_module("jax")
         jax.block_until_ready(jax.device_put(0.0, self.device) + 0.0)
 
 
 class StepwiseJaxBackend(JaxBackend):
-    """JAX, operation by operation, as the other libraries run."""
+    """JAX without compiled loops, operation by operation, like the other libraries."""
 
     compile = Backend.compile
+    padded = Backend.padded
     scan = Backend.scan

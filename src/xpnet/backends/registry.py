@@ -1,7 +1,7 @@
-"""The names of the backends: open one by its name, list all, find the one that an array belongs to.
+"""The registry of backends: open one by its name, list all, find the one that an array belongs to.
 
-xpnet itself has those in `BACKENDS`. Another package adds one by an entry point of the group ``xpnet.backends``. The
-entry point's name is the backend's, and its object a subclass of `Backend`, imported when somebody asks for that name.
+xpnet's own backends are in `BACKENDS`. Another package adds one by an entry point of the group ``xpnet.backends``. The
+entry point has the backend's name, and its object is a subclass of `Backend`, which is imported only when it is needed.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ BACKENDS: dict[str, type[Backend]] = {
 
 
 def backend_names() -> list[str]:
-    """Return the names of all backends, those that other packages add included, whether they can be used or not.
+    """Return the names of all backends, including those of other packages, whether they can be used or not.
 
     Examples
     --------
@@ -64,7 +64,7 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
     Raises
     ------
     BackendError
-        If there is no such backend, or it cannot be used here: not installed, or no GPU.
+        If there is no such backend, or if it cannot be used here, for example because it is not installed.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def get_backend(backend: str | ModuleType | Backend | None = None) -> Backend:
 
 
 def list_backends() -> list[BackendInfo]:
-    """Look at every backend: its version, its devices, and why it cannot be used if it cannot.
+    """Return the version and the devices of every backend, or the reason why it cannot be used.
 
     Returns
     -------
@@ -110,20 +110,20 @@ def list_backends() -> list[BackendInfo]:
 
 
 def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str | ModuleType | Backend | None:
-    """Give each of several processes on a machine a device of its own, as far as there are.
+    """Choose a device for each of several processes on a machine, a different one for each as far as possible.
 
     Parameters
     ----------
     backend : str, module or Backend, optional
-        As `get_backend` takes it.
+        See `get_backend`.
     number : int
-        The process's number on the machine, from 0 on.
+        The number of the process on the machine, from 0.
 
     Returns
     -------
     str, module or Backend, optional
-        ``"cupy:3"`` for ``"cupy"`` and ``"torch:cuda:3"`` for ``"torch:cuda"``, if the number is 3, or 7 and there
-        are four GPUs. A spec that names one device, or a kind of device without numbers, stays as it is.
+        With four GPUs and the number 3 or 7: ``"cupy:3"`` for ``"cupy"``, and ``"torch:cuda:3"`` for ``"torch:cuda"``.
+        A spec that names one device, or a kind of device without numbers, does not change.
     """
     spec = backend if backend is not None else os.environ.get(VARIABLE) or None
     if not isinstance(spec, str):
@@ -131,7 +131,7 @@ def local_spec(backend: str | ModuleType | Backend | None, number: int) -> str |
     try:
         cls = _find(spec.partition(":")[0])
         devices = () if _import_problem(cls) else cls.devices()
-    except Exception:  # `get_backend` says what is wrong
+    except Exception:  # `get_backend` reports the error
         return backend
     numbered = [device for device in devices if re.fullmatch(re.escape(spec) + r":\d+", device)]
     return numbered[number % len(numbered)] if numbered else backend
@@ -143,7 +143,7 @@ def backend_of(array: Any) -> Backend:
     Parameters
     ----------
     array : array_like
-        Of any library.
+        An array of any library.
 
     Returns
     -------
@@ -172,7 +172,7 @@ def reopen(cls: type[Backend], spec: str) -> Backend:
     Raises
     ------
     BackendError
-        If its library or its device is not here.
+        If its library or its device is missing here.
     """
     try:
         return _open(cls, spec.partition(":")[2])
@@ -187,14 +187,14 @@ def reopen_module(name: str) -> Backend:
 
 def _plugins() -> dict[str, EntryPoint]:
     """Return the entry points of other packages by name, without importing them."""
-    from importlib import metadata  # a third of the time to import all of this
+    from importlib import metadata  # here, since it takes a third of this package's import time
 
     points = {point.name: point for point in reversed(tuple(metadata.entry_points(group=GROUP)))}
     return {name: points[name] for name in sorted(points) if name not in BACKENDS}
 
 
 def _find(name: str) -> type[Backend]:
-    """Return the class of a backend by its name, or raise `BackendError` with the cause alone."""
+    """Return the class of a backend by its name, or raise `BackendError` with just the cause."""
     if name in BACKENDS:
         return BACKENDS[name]
     point = _plugins().get(name)
@@ -203,7 +203,7 @@ def _find(name: str) -> type[Backend]:
     source = f"the package {point.dist.name}" if point.dist else "a package"
     try:
         cls = point.load()
-    except (Exception, SystemExit) as error:  # somebody else's package may raise anything
+    except (Exception, SystemExit) as error:  # another package may raise anything
         raise BackendError(f"{source} adds it as {point.value}, which fails: {_told(error)}") from None
     if not (isinstance(cls, type) and issubclass(cls, Backend) and cls.library and isinstance(cls.library, str)):
         raise BackendError(f"{source} adds it as {point.value}, which is no subclass of Backend with a 'library'")
@@ -211,7 +211,7 @@ def _find(name: str) -> type[Backend]:
 
 
 def _open(cls: type[Backend], device: str) -> Backend:
-    """Open a backend, or raise `BackendError` with the cause alone."""
+    """Open a backend, or raise `BackendError` with just the cause."""
     try:
         if reason := _import_problem(cls):
             raise BackendError(reason)
@@ -226,12 +226,12 @@ def _open(cls: type[Backend], device: str) -> Backend:
 
 
 def _import_problem(cls: type[Backend]) -> str | None:
-    """Say why a library cannot be imported, or return None."""
+    """Return why a library cannot be imported, or None if it can."""
     if importlib.util.find_spec(cls.library.partition(".")[0]) is None:
         return f"{cls.library} is not installed: {cls.install}"
     try:
         importlib.import_module(cls.library)
-    except Exception as error:  # A broken installation may raise anything; its words are the user's best clue.
+    except Exception as error:  # A broken installation may raise anything; its message is the user's best clue.
         return f"{cls.library} is installed but cannot be imported: {brief(error)}"
     return None
 

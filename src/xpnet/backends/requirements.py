@@ -1,7 +1,7 @@
-"""The parts of the standard that xpnet needs, and a check that a library it does not know has them.
+"""The parts of the standard that xpnet needs, and a check that an unknown library has them.
 
 A library may follow an older revision of the Array API standard, or only a part of it. Without these checks a missing
-function would show up as an `AttributeError` in the middle of an epoch.
+function would raise an `AttributeError` in the middle of an epoch.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ HOST = np.asarray([[1.0, -2.0], [0.0, 4.0], [-1.0, 0.5]], dtype=np.float32)
 
 
 def check_library(backend: Backend) -> None:
-    """Check that a library has what xpnet needs: functions, devices, scalars and a way to the host.
+    """Check that a library has the functions, devices, scalars and copies to the host that xpnet needs.
 
     Parameters
     ----------
     backend : Backend
-        On the device that is to be used.
+        The library, on the device to use.
 
     Raises
     ------
@@ -69,7 +69,7 @@ def _compute(backend: Backend) -> tuple[Array, Array]:
         backend.xp.arange(3, device=backend.device)
         attempt = "maximum(x, 0.0)"
         return array, backend.xp.maximum(array, 0.0)
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library raises its own kind
         raise BackendError(f"it cannot do {attempt}: {brief(error).rstrip(':')}; {_revision(backend)}") from None
 
 

@@ -1,4 +1,4 @@
-"""array-api-strict: NumPy that refuses whatever the standard does not promise."""
+"""array-api-strict: NumPy that refuses everything beyond the standard."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .base import Array, Backend, BackendError, brief
 
 
 class StrictBackend(Backend):
-    """array-api-strict: NumPy that refuses whatever the standard does not promise. For tests."""
+    """array-api-strict: NumPy that refuses everything beyond the standard, for tests."""
 
     library: ClassVar[str] = "array_api_strict"
     packages: ClassVar[tuple[str, ...]] = ("array-api-strict",)
@@ -22,7 +22,7 @@ class StrictBackend(Backend):
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open it on ``CPU_DEVICE``, or on another of its pretended devices."""
+        """Open the library on ``CPU_DEVICE``, or on another of its simulated devices."""
         xp = importlib.import_module("array_api_strict")
         try:
             chosen = xp.Device(device or "CPU_DEVICE")
@@ -34,14 +34,14 @@ class StrictBackend(Backend):
 
     @classmethod
     def devices(cls) -> tuple[str, ...]:
-        """Return the pretended devices."""
+        """Return the simulated devices."""
         xp = importlib.import_module("array_api_strict")
         names = [_strict_name(device) for device in xp.__array_namespace_info__().devices()]
         return tuple(f"array_api_strict:{name}" for name in names if name != "no_x64")
 
     @classmethod
     def spec_of(cls, device: Any) -> str:
-        """Return the spec that selects a pretended device."""
+        """Return the spec that selects a simulated device."""
         return f"array_api_strict:{_strict_name(device)}"
 
     @property
@@ -54,7 +54,7 @@ class StrictBackend(Backend):
         return np.array(array_api_compat.to_device(array, self.xp.Device("CPU_DEVICE")))
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Refuse float64 on the device that pretends to have none."""
+        """Refuse float64 on the device that simulates its absence."""
         if dtype == "float64" and self.device_name == "no_float64":
             raise BackendError("dtype='float64': the device 'no_float64' has no float64, take dtype='float32'")
         return contextlib.nullcontext()

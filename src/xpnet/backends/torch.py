@@ -18,7 +18,7 @@ from .base import Array, Backend, BackendError, Buffer, Step, brief
 
 
 class TorchBackend(Backend):
-    """PyTorch, on the CPU, a GPU, or any other device it knows."""
+    """PyTorch, on the CPU, a GPU, or any other of its devices."""
 
     library: ClassVar[str] = "torch"
     packages: ClassVar[tuple[str, ...]] = ("torch",)
@@ -26,16 +26,16 @@ class TorchBackend(Backend):
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
-        """Open it on ``cpu``, ``cuda``, ``cuda:1``, ..."""
+        """Open PyTorch on ``cpu``, ``cuda``, ``cuda:1``, ..."""
         torch = importlib.import_module("torch")
         if device.startswith("mps") and not torch.backends.mps.is_available():
             raise BackendError("torch finds no Apple GPU that it can use by MPS")
         try:
             chosen = torch.device(device or "cpu")
-            # The driver complains, if it does, at the first array; some devices only pretend to hold one.
+            # A driver's errors appear with the first array. Copying it back reveals devices that hold no data.
             array = torch.zeros(1, device=chosen)
             array.cpu()
-        except Exception as error:  # each device has its own
+        except Exception as error:  # each device raises its own kind
             raise BackendError(brief(error)) from None
         spec = f"torch:{device}" if device else "torch"
         return cls(spec, array_api_compat.array_namespace(array), array.device)
@@ -56,7 +56,7 @@ class TorchBackend(Backend):
 
     @property
     def launch_bound(self) -> bool:
-        """Whether it runs on a CUDA GPU, which a kernel's launch keeps waiting."""
+        """Whether this is a CUDA GPU, where launching a kernel costs more than a small computation."""
         return bool(self.device.type == "cuda")
 
     def to_numpy(self, array: Array) -> NDArray[Any]:
@@ -64,14 +64,14 @@ class TorchBackend(Backend):
         return np.array(array.detach().cpu().numpy())
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Record nothing for automatic differentiation: the gradients here are our own."""
+        """Turn automatic differentiation off, since xpnet computes its own gradients."""
         if dtype == "float64" and self.device.type == "mps":
             raise BackendError("dtype='float64': the device 'mps' has no float64, take dtype='float32'")
         context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
         return context
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
-        """On a CUDA GPU, replay the function's loops as CUDA graphs: see `xpnet.backends.graphs`."""
+        """Replay the function's loops as CUDA graphs, on a CUDA GPU; see `xpnet.backends.graphs`."""
         if self.device.type != "cuda" or not graphs.wanted():
             return function
         return graphs.Compiled(function, functools.partial(TorchRecorder, self.device), self.xp)
@@ -81,11 +81,11 @@ class TorchBackend(Backend):
         return graphs.scan(step, carry, xs, self.xp) if self.launch_bound else super().scan(step, carry, xs)
 
     def stepwise(self) -> Backend:
-        """Record nothing: a graph cannot talk to other processes."""
+        """Return a backend that records no graphs, because a graph cannot communicate with other processes."""
         return StepwiseTorchBackend(self.spec, self.xp, self.device)
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:
-        """Go through page-locked memory, which the GPU copies from and to at full speed."""
+        """Copy through page-locked host memory, which the GPU accesses at full speed."""
         if on_device or self.device.type != "cuda":
             return super().exchange(talk, on_device)
         torch = importlib.import_module("torch")
@@ -108,13 +108,13 @@ class TorchBackend(Backend):
 
 
 class StepwiseTorchBackend(TorchBackend):
-    """PyTorch, kernel by kernel."""
+    """PyTorch without CUDA graphs, launching kernel by kernel."""
 
     compile = Backend.compile
 
 
 class TorchRecorder:
-    """Records what PyTorch launches on a CUDA GPU: see `xpnet.backends.graphs.Recorder`."""
+    """Records the kernels that PyTorch launches on a CUDA GPU; see `xpnet.backends.graphs.Recorder`."""
 
     def __init__(self, device: Any) -> None:
         self.cuda, self.device = importlib.import_module("torch").cuda, device
@@ -122,7 +122,7 @@ class TorchRecorder:
 
     @contextlib.contextmanager
     def memory(self) -> Iterator[None]:
-        """Use a stream of the recording's own; while a graph is recorded, PyTorch takes memory from its pool."""
+        """Use the recording's own stream; while it records a graph, PyTorch allocates from the graph's pool."""
         before = self.cuda.current_stream(self.device)
         self.stream.wait_stream(before)
         with self.cuda.stream(self.stream):
@@ -130,14 +130,14 @@ class TorchRecorder:
         before.wait_stream(self.stream)
 
     def begin(self) -> None:
-        """Capture the stream. What other threads allocate meanwhile does not matter."""
+        """Capture the stream, without regard to allocations by other threads."""
         self.graph = self.cuda.CUDAGraph()
         self.graph.capture_begin(pool=self.pool, capture_error_mode="thread_local")
 
     def end(self) -> Callable[[], Any]:
         """Return the graph's replay."""
         with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "The CUDA Graph is empty")  # as after a loop that is all there is
+            warnings.filterwarnings("ignore", "The CUDA Graph is empty")  # if nothing follows a function's last loop
             self.graph.capture_end()
         replay: Callable[[], Any] = self.graph.replay
         return replay

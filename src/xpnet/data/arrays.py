@@ -1,7 +1,7 @@
-"""Arrays as people have them, brought to the host: of any library, frames, lists of images, masked, or of objects.
+"""Conversion to host arrays: from arrays of any library, frames, lists of images, masked arrays and object arrays.
 
-Nothing is dropped in silence: a mask, ``None`` and NaN stand for values that are missing, and a network cannot be
-trained on what is missing.
+Missing values are an error, because a network cannot be trained on them: a mask, ``None`` or NaN is never dropped
+silently.
 """
 
 from __future__ import annotations
@@ -22,26 +22,26 @@ def to_host(argument: str, values: Any) -> NDArray[Any]:
     Parameters
     ----------
     argument : str
-        What errors call them.
+        The name of the values in errors.
     values : array_like
-        An array of any library on any device, a pandas frame or series, a sparse matrix, an image of Pillow, or a list
-        of any of these. pandas is not imported.
+        An array of any library on any device, a pandas frame or series, a sparse matrix, a Pillow image, or a list of
+        any of these. pandas is not imported.
 
     Returns
     -------
     array
-        Of numbers, booleans or strings.
+        An array of numbers, booleans or strings.
 
     Raises
     ------
     DataError
-        If they are no array, or values are missing.
+        If the values cannot be converted to an array, or some are missing.
     """
     try:
         array = _converted(values)
     except DataError as error:
         raise DataError(f"{argument}: {error}") from None
-    except Exception as error:  # each library has its own
+    except Exception as error:  # each library raises its own kind
         words = " ".join(str(error).split())[:200]
         raise DataError(
             f"{argument}: {type(values).__name__} is not an array on the host: {words}{_way_out(values)}"
@@ -58,7 +58,7 @@ def _converted(values: Any) -> NDArray[Any]:
         return np.asarray(values.data)
     if isinstance(values, np.ndarray):
         return _of_objects(values) if values.dtype.kind == "O" else np.asarray(values)
-    if hasattr(values, "convert") and hasattr(values, "getbands"):  # an image of Pillow
+    if hasattr(values, "convert") and hasattr(values, "getbands"):  # a Pillow image
         return np.asarray(values.convert("L") if values.mode in ("P", "1", "LA") else values)
     if isinstance(values, list | tuple) and values and not isinstance(values[0], int | float | str | list | tuple):
         return _of_objects(np.asarray(_stacked(values)))
@@ -70,14 +70,14 @@ def _converted(values: Any) -> NDArray[Any]:
 
 
 def _stacked(values: Any) -> Any:
-    """Stack what a list holds, if these are arrays or images."""
+    """Stack the items of a list, if they are arrays or images."""
     if any(isinstance(value, Mapping | str | bytes) or value is None for value in values):
         return np.asarray(values, dtype=object)
     return np.stack([_converted(value) for value in values])
 
 
 def _from_library(values: Any) -> Any:
-    """Bring an array of another library to the host; a precision that NumPy lacks becomes float32."""
+    """Copy an array of another library to the host; bfloat16, which NumPy lacks, becomes float32."""
     if not hasattr(values, "shape") or isinstance(values, np.generic):
         return values
     backend = backend_of(values)
@@ -89,7 +89,7 @@ def _from_library(values: Any) -> Any:
 
 
 def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
-    """Give an array of objects the dtype that its values have in common, unless some are missing."""
+    """Convert an array of objects to the common dtype of its values; missing values are an error."""
     if array.dtype.kind != "O":
         return array
     flat = array.ravel().tolist()

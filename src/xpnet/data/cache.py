@@ -1,8 +1,8 @@
-"""Files kept in a folder, trusted only as far as the SHA-256 of their contents goes.
+"""Files kept in a folder, each verified by the SHA-256 of its contents.
 
-A file may be there as it was published, unpacked, compressed anew, under the names that others give it, or in the
-folders that others make: its contents count. A file of the user's is never renamed, moved or replaced before a good
-one is there, and never at all if it can be read.
+A file may be there as published, unpacked or compressed anew, under the names that others give it, or in the folders
+that others make: only the contents count. A user's file is renamed or replaced only if it is damaged, and only once a
+good one is there.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from xpnet.data.idx import IdxError, idx_shape, unpacked
 from xpnet.files import TEMPORARY_SUFFIX, sweep_temporaries, write_atomically
 
 SUBFOLDERS = ("", "raw", "MNIST/raw")
-"""Where the files may be in the folder that the user names; the others are those of torchvision."""
+"""Subfolders of the user's folder that may hold the files; the last two are torchvision's."""
 
 _STALE_AFTER = 3600.0
 
 
 class Published(NamedTuple):
-    """A file as it was published, compressed with gzip, and what it holds."""
+    """Size and SHA-256 of a published file, compressed with gzip, and of its contents."""
 
     size: int
     sha256: str
@@ -36,42 +36,41 @@ class Published(NamedTuple):
 
 
 class OtherDataError(DataError):
-    """A file can be read, and holds something else."""
+    """A file is readable but holds other data."""
 
 
 def complete(folder: Path, files: Mapping[str, Published]) -> bool:
-    """Whether all the files are in the folder, and good.
+    """Whether all the files are in the folder and good.
 
     Raises
     ------
     DataError
-        As `find_good`.
+        See `find_good`.
     """
     return all(find_good(folder, name, published) is not None for name, published in files.items())
 
 
 def obtain(folder: Path, files: Mapping[str, Published]) -> dict[str, bytes]:
-    """Return what the files hold: from the folder where they are good, else from a mirror, and then kept there.
+    """Return the contents of files, from the folder if they are good, else from a mirror; then keep them there.
 
-    A file that is there and damaged is replaced: first the new one is fetched, then the old one takes a name that
-    ends in ``.bad``.
+    A damaged file is replaced: first the new one is fetched, then the old one gets a name that ends in ``.bad``.
 
     Parameters
     ----------
     folder : Path
         The cache. Nothing is written if all files are good.
     files : mapping
-        From each file's name to what was published under it.
+        The names of the files, and their sizes and hashes as published.
 
     Returns
     -------
     dict
-        From each file's name to its contents, compressed or not, whose SHA-256 has been checked.
+        The verified contents of each file by name, compressed or not.
 
     Raises
     ------
     DownloadError
-        If no mirror gives a file, with the cause for each.
+        If no mirror provides a file, with the cause for each mirror.
     DataError
         If a file holds other data, or the folder cannot be read or written to.
     """
@@ -100,12 +99,12 @@ def obtain(folder: Path, files: Mapping[str, Published]) -> dict[str, bytes]:
 
 
 def find_good(folder: Path, name: str, published: Published) -> bytes | None:
-    """Return what a file holds, wherever in the folder it is good, else None.
+    """Return the contents of a file from any place in the folder where it is good, else None.
 
     Raises
     ------
     OtherDataError
-        If there is none, but a file under one of its names holds other data in good order.
+        If there is no good file, but an undamaged file under one of its names holds other data.
     DataError
         If a file cannot be read.
     """
@@ -127,12 +126,12 @@ def find_good(folder: Path, name: str, published: Published) -> bytes | None:
 
 
 def read_good(path: Path, published: Published) -> bytes | None:
-    """Return what a file holds if that is what was published, packed or not, else None.
+    """Return a file's contents, compressed or not, if they are as published, else None.
 
     Raises
     ------
     DataError
-        If it is there and cannot be read.
+        If the file exists and cannot be read.
     """
     try:
         if not path.is_file():
@@ -142,7 +141,7 @@ def read_good(path: Path, published: Published) -> bytes | None:
             if hashlib.sha256(contents).hexdigest() == published.sha256:
                 return contents
         contents = unpacked(path, published.contents_size + 1)
-    except (FileNotFoundError, IdxError):  # another process has just set it aside; or it is damaged
+    except (FileNotFoundError, IdxError):  # another process has just set it aside, or it is damaged
         return None
     except OSError as error:
         raise DataError(f"cannot read {path}: {error.strerror}") from error
@@ -150,14 +149,14 @@ def read_good(path: Path, published: Published) -> bytes | None:
 
 
 def _spellings(folder: Path, name: str) -> tuple[Path, ...]:
-    """Return the names that a file goes by: as published, unpacked, and with the point that Kaggle's have."""
+    """Return the possible names of a file: as published, unpacked, and with the dot of Kaggle's names."""
     plain = name.removesuffix(".gz")
     kaggle = plain.replace("-idx", ".idx")
     return tuple(folder / spelling for spelling in (name, plain, kaggle, kaggle + ".gz"))
 
 
 def _place(path: Path, good: bytes, published: Published) -> None:
-    """Put a file in its place; what is there, and damaged, keeps its contents under another name."""
+    """Put a file in its place; a damaged file that is there gets another name."""
     if not os.path.lexists(path):
         write_atomically(path, good)
         return

@@ -1,4 +1,4 @@
-"""The rules for the arrays of a dataset: checked once, at the door, with errors that name the argument."""
+"""Checks of a dataset's arrays, made once when it is created, with errors that name the argument."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from xpnet.data.download import DataError
 
 
 def check_classes(classes: Any) -> int:
-    """Return the number of classes if it is one."""
+    """Check that the number of classes is an integer of at least 2, and return it."""
     if isinstance(classes, bool) or not isinstance(classes, int | np.integer) or classes < 2:
         raise DataError(f"classes={classes!r}: must be an integer of at least 2")
     return int(classes)
 
 
 def check_pixel_max(pixel_max: Any) -> float:
-    """Return the brightest pixel if it may be one."""
+    """Check that the brightest pixel is a number above 0 and below 2**31, and return it."""
     number = isinstance(pixel_max, int | float | np.integer | np.floating) and not isinstance(pixel_max, bool)
-    # The numbers on the device are int32 at most.
+    # Integers on the device are int32 at most.
     if not number or not math.isfinite(pixel_max) or not 0 < pixel_max < 2**31:
         raise DataError(f"pixel_max={pixel_max!r}: must be a number above 0 and below 2**31")
     return float(pixel_max)
 
 
 def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
-    """Return images as they are kept: C-ordered, in the machine's byte order, uint8, int32 or floats."""
+    """Check images, and return them in the form that a dataset keeps: C-ordered and native, uint8, int32 or floats."""
     array = to_host(argument, images)
     if array.dtype.kind not in "uif":
         raise DataError(f"{argument}: dtype {array.dtype}; must be integers or floats")
@@ -38,23 +38,30 @@ def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
             f"{argument}: shape {array.shape}; must be (n, height, width), (n, height, width, channels) or "
             "(n, features), none of them 0"
         )
+    check_pixels(argument, array, pixel_max)
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(f"{argument}: NaN or infinity among the values; all must be finite")
-        # Other libraries have neither NumPy's long floats nor a byte order.
+        # Other libraries lack NumPy's long doubles and byte orders.
         dtype = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
     else:
-        if array.min() < 0 or array.max() > pixel_max:
-            raise DataError(
-                f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max:g}"
-            )
-        # The fewest bytes that every library computes with: they stay integers on the device too.
+        # The smallest dtypes that every library supports, since the pixels stay integers on the device too.
         dtype = np.dtype(np.uint8 if pixel_max <= 255 else np.int32)
     return np.ascontiguousarray(array, dtype)
 
 
+def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
+    """Check that values are floats, which are taken as they are, or integers from 0 to ``pixel_max``."""
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"{argument}: NaN or infinity, or numbers too large for {array.dtype}; all must be finite")
+    elif array.size and (array.min() < 0 or array.max() > pixel_max):
+        raise DataError(
+            f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max:g}, "
+            "and images that are scaled already must be floats"
+        )
+
+
 def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
-    """Return labels as they are kept: int64."""
+    """Check labels, and return them as int64."""
     array = to_host(argument, labels)
     if array.ndim != 1 or array.dtype.kind not in "ui":
         raise DataError(

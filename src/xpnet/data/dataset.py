@@ -1,4 +1,4 @@
-"""`Dataset`: images and labels to train on and to test with, checked once, on the host."""
+"""`Dataset`: images and labels for training and testing, checked once, on the host."""
 
 from __future__ import annotations
 
@@ -25,38 +25,38 @@ class Dataset:
     Parameters
     ----------
     name : str
-        What plots and records call it.
+        The name of the dataset in plots and records.
     train_images : array, shape (n, height, width), (n, height, width, channels) or (n, features)
-        Integers from 0 to ``pixel_max``; or floats, which are taken as they are. On the host, in any memory layout
-        and byte order: they are kept C-ordered and native, integers as uint8 or, where ``pixel_max`` is above 255,
-        as int32. What needs no change is not copied.
+        Integers from 0 to ``pixel_max``, or floats, which are used as they are. Any memory layout and byte order is
+        accepted. The dataset keeps C-ordered, native arrays, with integers as uint8, or as int32 if ``pixel_max`` is
+        above 255. An array that needs no change is not copied.
     train_labels : array of integers, shape (n,)
         From 0 to ``classes - 1``; kept as int64.
     test_images, test_labels : array
-        Likewise; only the number of samples may differ.
+        The same for the test set; only the number of samples may differ.
     classes : int
         The number of classes, at least 2.
     pixel_max : float
-        The brightest pixel there may be, below 2**31.
+        The largest possible pixel, below 2**31.
     class_names : sequence of str, optional
-        What tables and plots call the classes; by default their numbers.
+        The names of the classes in tables and plots; by default their numbers.
     train_weights : array, shape (n,), optional
-        How much each training sample counts, as `Dataset.weighted` sets it; by default all count the same.
+        The weight of each training sample, as `Dataset.weighted` sets it; by default all are equal.
 
     Raises
     ------
     DataError
-        If they do not fit together, naming what does not.
+        If an array is invalid or does not fit the others, naming it.
 
     Warns
     -----
     DataWarning
-        Of what is very unlikely: pixels as floats that nobody has scaled, channels before height and width, classes
-        that are missing or rare. ``warnings.simplefilter("ignore", xpnet.DataWarning)`` silences it.
+        If the data look like a mistake: unscaled pixels as floats, channels before height and width, missing or rare
+        classes. ``warnings.simplefilter("ignore", xpnet.DataWarning)`` silences it.
 
     See Also
     --------
-    Dataset.from_arrays : takes labels as names or one-hot rows, frames, and a training set alone.
+    Dataset.from_arrays : also takes labels as names or one-hot rows, frames, and a single set to split.
 
     Examples
     --------
@@ -79,7 +79,7 @@ class Dataset:
     train_weights: NDArray[np.float64] | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
-        """Check that all fits together."""
+        """Check every field, and that they fit together."""
         if not isinstance(self.name, str) or not self.name:
             raise DataError(f"name={self.name!r}: must be a word to call the dataset by")
         object.__setattr__(self, "classes", check_classes(self.classes))
@@ -122,31 +122,31 @@ class Dataset:
         image_shape: tuple[int, ...] | None = None,
         test_fraction: float = 0.2,
     ) -> Dataset:
-        """Make a dataset of what people have.
+        """Make a dataset from arrays, pairs of arrays, or objects that hold images and labels.
 
         Parameters
         ----------
         *arrays
             ``x_train, y_train, x_test, y_test``; or ``(x_train, y_train), (x_test, y_test)``, as Keras loads them, in
-            one argument or two; or ``x, y``; or one thing that holds images and labels: a bunch of scikit-learn's, a
-            dictionary such as an ``.npz`` file, a dataset of torchvision's (or two), a pandas frame with a column of
-            labels. Arrays may be of any library, and lists of images.
+            one argument or two; or ``x, y``; or one object that holds images and labels: a scikit-learn bunch, a
+            dictionary such as an ``.npz`` file, one or two torchvision datasets, or a pandas frame with a column of
+            labels. Arrays may be of any library, or lists of images.
         name : str
-            What plots and records call it.
+            The name of the dataset in plots and records.
         label : str, optional
-            The column of labels in a frame; by default "label", "class", "target" or "digit".
+            The column of labels in a frame; by default "label", "labels", "class", "target", "digit" or "y".
         classes : int, optional
-            How many classes there are, if the labels are integers that start from 0.
+            The number of classes, if the labels are integers that start from 0.
         class_names : sequence of str, optional
-            Their names in order; by default the distinct labels in ascending order, which may be strings, or integers
-            from anywhere. Booleans, whole floats and one-hot rows are taken too.
+            The names of the classes in order. By default they are the distinct labels in ascending order, which may be
+            strings or any integers. Booleans, whole floats and one-hot rows are accepted too.
         pixel_max : float, optional
-            The brightest pixel there may be; by default the least of 1, 16, 255 and 65,535 that all training pixels
-            respect. Floats that are whole numbers, and above 1 somewhere, are taken for pixels.
+            The largest possible pixel. By default the smallest of 1, 16, 255 and 65,535 that no training pixel
+            exceeds. Floats count as pixels if all are whole numbers and some are above 1.
         image_shape : tuple of int, optional
-            What to reshape each sample to, such as ``(28, 28)``; by default, columns named "pixel..." become a square.
+            The shape to give each sample, such as ``(28, 28)``; by default, columns named "pixel..." become a square.
         test_fraction : float
-            The share to test with where there is no test set: chosen at random, always the same.
+            The share to test with if there is no test set. The choice is random, but always the same.
 
         Returns
         -------
@@ -155,7 +155,7 @@ class Dataset:
         Raises
         ------
         DataError
-            If it is not clear what is meant.
+            If the meaning of the data is not clear.
 
         Examples
         --------
@@ -180,11 +180,11 @@ class Dataset:
 
     @functools.cached_property
     def facts(self) -> Facts:
-        """What the training images are like, in a few numbers: a run keeps them and compares."""
+        """A few numbers about the training images, which a run keeps to compare new images with."""
         return Facts.of(self.train_images, self.pixel_max)
 
     def __repr__(self) -> str:
-        """Say what it is and how large."""
+        """Return the name, the sizes and the number of classes."""
         shape = "×".join(map(str, self.sample_shape))
         sizes = f"{len(self.train_images):,} training and {len(self.test_images):,} test images of {shape}"
         return f"Dataset({self.name!r}: {sizes}, {self.classes} classes)"
@@ -201,12 +201,12 @@ class Dataset:
         return self.train_images.shape[1:]
 
     def first(self, train_samples: int | None) -> Dataset:
-        """Return the dataset with only the first so many training samples; ``None`` keeps all.
+        """Return the dataset with only the first ``train_samples`` training samples; ``None`` keeps all.
 
         Raises
         ------
         TypeError, ValueError
-            If it is not an integer, or larger than the number of samples.
+            If it is not an integer, below 1, or larger than the number of samples.
         """
         if train_samples is None:
             return self
@@ -254,7 +254,7 @@ class Dataset:
         return replace(self, train_weights=weights)
 
     def fingerprint(self) -> str:
-        """Return a SHA-256 over all images and labels, by which a resumed run knows its data."""
+        """Return a SHA-256 over all images and labels, by which a resumed run recognizes its data."""
         digest = hashlib.sha256(f"{self.classes} {self.pixel_max}".encode())
         for array in (self.train_images, self.train_labels, self.test_images, self.test_labels):
             digest.update(f"{array.dtype.str} {array.shape}".encode())

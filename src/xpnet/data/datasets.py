@@ -31,17 +31,17 @@ NAMES = ("digits", "mnist")
 
 
 def load_dataset(dataset: Any = None, *, data_dir: str | os.PathLike[str] | None = None, **options: Any) -> Dataset:
-    """Load a dataset by name, from files, or from what holds images and labels.
+    """Load a dataset by name, from files, or from objects that hold images and labels.
 
     Parameters
     ----------
     dataset : {"digits", "mnist"}, path-like, Dataset or other data, optional
         By default MNIST if it is in the cache or can be downloaded, else the digits, with a warning. A path names
-        files: see `xpnet.data.read_dataset`. Anything else goes to `Dataset.from_arrays`.
+        files; see `xpnet.data.read_dataset`. Anything else is passed to `Dataset.from_arrays`.
     data_dir : path-like, optional
-        Where the files of MNIST are or shall go: see `mnist_folder`.
+        The folder of the MNIST files; see `mnist_folder`.
     **options
-        For `read_dataset` or `Dataset.from_arrays`.
+        Arguments of `read_dataset` or `Dataset.from_arrays`.
 
     Returns
     -------
@@ -52,9 +52,9 @@ def load_dataset(dataset: Any = None, *, data_dir: str | os.PathLike[str] | None
     ValueError
         If there is no dataset of that name.
     TypeError
-        If it is neither a name nor a Dataset.
+        If ``dataset`` is a single array or a number, or if options are given for a named dataset.
     DataError
-        If its files are damaged or cannot be had.
+        If files are damaged or cannot be obtained, or if the data are invalid.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def load_dataset(dataset: Any = None, *, data_dir: str | os.PathLike[str] | None
 
 
 def _is_path(text: str) -> bool:
-    """Whether a string is meant as a path: it looks like one, or there is such a file or folder."""
+    """Whether a string is a path: it looks like one, or there is such a file or folder."""
     if text in NAMES or not text:
         return False
     return any(mark in text for mark in ("/", "\\", "~")) or bool(os.path.splitext(text)[1]) or os.path.exists(text)
@@ -101,7 +101,7 @@ def load_digits() -> Dataset:
     Returns
     -------
     Dataset
-        Pixels from 0 to 16; the first 1,000 to train, the other 797 to test.
+        Pixels from 0 to 16; the first 1,000 images are for training, the other 797 for testing.
 
     References
     ----------
@@ -132,7 +132,7 @@ def load_digits() -> Dataset:
 def _default_dataset(data_dir: str | os.PathLike[str] | None) -> Dataset:
     folder = mnist_folder(data_dir)
     try:
-        # Asked first, since it answers soon: a download that insists waits for longer.
+        # Probe the mirrors first: the probe answers soon, while a download retries for longer.
         why = None if cache.complete(folder, mnist.MNIST_FILES) else _why_no_download()
         if why is None:
             return load_mnist(data_dir)

@@ -1,12 +1,11 @@
-"""Fetching files over a network that may do anything.
+"""Downloads from untrusted servers over an unreliable network.
 
-Every wait has an end, every download a limit, and memory is bounded whatever a server sends: the standard library's
-`http.client` reads each line and all headers within limits, redirects are followed here without their bodies, and
-nothing is logged. A mirror that fails is followed by the next; only faults that pass (time-outs, broken connections,
-"too many requests", errors inside the server) are tried again. The SHA-256 of what was fetched is checked before
-anyone sees it.
+Every wait and every download has a limit, and memory is bounded whatever a server sends. The standard library's
+`http.client` limits each line and the headers, redirects are followed here without reading their bodies, and nothing is
+logged. If a mirror fails, the next one is tried. Only transient faults (time-outs, broken connections, "too many
+requests", errors inside the server) are retried. Each file's SHA-256 is checked before anything uses it.
 
-Addresses may hold passwords. No message quotes an address that the user gave, nor the words of an error about it.
+Addresses may hold passwords. No message quotes an address from the user, or the text of an error about it.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 10.0
 FILE_DEADLINE = 300.0
 PROBE_DEADLINE = 8.0
-"""Seconds: to connect; between two pieces of a file; for a whole file; to find out whether any mirror answers."""
+"""Seconds to connect, between two pieces of a file, for a whole file, and to find out whether any mirror answers."""
 
 ATTEMPTS = 3
 BACK_OFF = 0.5
-"""How often a passing fault is tried, and the seconds before the second time, doubled for each further one."""
+"""The number of attempts after transient faults, and the seconds before the second, doubled for each further one."""
 
 
 class DataError(ValueError):
-    """Data is not what it should be; the message names it and says what would help.
+    """Data is invalid; the message names it and says what to do.
 
     Examples
     --------
@@ -56,7 +55,7 @@ class DataError(ValueError):
 
 
 class DownloadError(DataError):
-    """No mirror gave the data.
+    """No mirror provided the data.
 
     Examples
     --------
@@ -74,25 +73,25 @@ class DownloadError(DataError):
 
 
 class PassingFault(Exception):
-    """A fault that may be gone when one tries again."""
+    """A transient fault, after which another attempt may succeed."""
 
 
 def mirrors() -> tuple[str, ...]:
-    """Return the addresses to try: the user's ``XPNET_MNIST_URL`` first, if it is set."""
+    """Return the addresses to try, beginning with the user's ``XPNET_MNIST_URL`` if it is set."""
     own = os.environ.get("XPNET_MNIST_URL")
     return ((own.rstrip("/") + "/",) if own else ()) + MIRRORS
 
 
 def offline() -> bool:
-    """Whether ``XPNET_OFFLINE`` forbids to open any connection."""
+    """Whether ``XPNET_OFFLINE`` forbids all connections."""
     return os.environ.get("XPNET_OFFLINE", "0") not in ("", "0")
 
 
 def any_mirror_answers(file_name: str) -> bool:
-    """Find out within `PROBE_DEADLINE` whether a mirror has a file; all are asked at once.
+    """Return within `PROBE_DEADLINE` whether any mirror has a file; all mirrors are asked at once.
 
-    Names are looked up by the system, which knows no time-out; so each mirror is asked in a thread that nobody
-    waits for longer than that. Where no thread can start, they are asked one after another.
+    The system looks names up without a time-out, so each mirror is asked in its own thread, for which the caller waits
+    no longer than the deadline. If no thread can start, the mirrors are asked one after another.
     """
     if offline():
         return False
@@ -116,26 +115,26 @@ def fetch(name: str, size: int, digest: str, bases: tuple[str, ...], folder: Pat
     Parameters
     ----------
     name : str
-        What the mirrors call it.
+        The file's name on the mirrors.
     size : int
-        Its size in bytes: no more is read.
+        The file's size in bytes; no more is read.
     digest : str
-        Its SHA-256.
+        The file's SHA-256.
     bases : tuple of str
         The mirrors' addresses.
     folder : Path
-        Where errors tell users to put it by hand.
+        The folder that errors name for users who put the file there by hand.
 
     Returns
     -------
     contents : bytes
     bases : tuple of str
-        The mirrors in the order to ask them for the next file: those that did not answer come last.
+        The mirrors in the order to ask them for the next file; those with transient faults come last.
 
     Raises
     ------
     DownloadError
-        If no mirror gives it, with the cause for each.
+        If no mirror provides the file, with the cause for each.
     """
     causes = []
     silent = []
@@ -151,7 +150,7 @@ def fetch(name: str, size: int, digest: str, bases: tuple[str, ...], folder: Pat
 
 
 def ways_out(folder: Path) -> str:
-    """Return what a user can do who cannot be given the files."""
+    """Return a sentence on what users can do if the files cannot be downloaded."""
     return (
         f"put the four files into {folder} by hand, name a folder that has them with data_dir or XPNET_DATA_DIR, "
         "name a mirror with XPNET_MNIST_URL, or train on the bundled digits with dataset='digits'"
@@ -159,10 +158,10 @@ def ways_out(folder: Path) -> str:
 
 
 def address_to_show(base: str, name: str) -> str:
-    """Return the address of a file as it may be shown: of the user's own mirror only the host.
+    """Return the address of a file in a form that is safe to show: for the user's own mirror, only the host.
 
-    A user's name, a password or a token may stand anywhere in an address, and an address with a mistake in it is
-    taken apart in the wrong places. So it is shown only where nothing is in doubt.
+    A user name, a password or a token may be anywhere in an address, and a malformed address may be split in the wrong
+    places. So even the host is shown only where there is no doubt.
     """
     if base in MIRRORS and "@" not in base and "?" not in base:
         return base + name
@@ -177,7 +176,7 @@ def address_to_show(base: str, name: str) -> str:
 
 
 def _fetch_from(url: str, size: int, digest: str) -> bytes:
-    """Fetch from one mirror, trying again what is worth it."""
+    """Fetch from one mirror, with new attempts after transient faults."""
     for attempt in range(ATTEMPTS - 1):
         try:
             return _retrieve(url, size, digest)
@@ -197,10 +196,10 @@ def _retrieve(url: str, size: int, digest: str) -> bytes:
 
 
 def _within(seconds: float, work: Callable[[], T], cancel: Callable[[], None]) -> T:
-    """Do something in a thread that nobody waits for longer than that, and cancel it then.
+    """Run ``work`` in a thread, and cancel it after ``seconds``.
 
-    No other limit holds them all: looking up a name, and a server that sends a byte now and then, know no time-out.
-    Where no thread can start, the limits of the request itself have to do.
+    A name lookup has no time-out, and neither has a server that sends a byte now and then. If no thread can start, the
+    request's own limits must suffice.
     """
     results: list[T] = []
     errors: list[BaseException] = []

@@ -1,6 +1,6 @@
-"""What images are like, in a few numbers, so that images of another kind are noticed before a network answers them.
+"""A few numbers about images, by which a network notices images that are unlike its training images.
 
-All numbers are those that a network sees: integers divided by ``pixel_max``, floats as they are.
+All numbers are as the network sees them: integers divided by ``pixel_max``, floats unchanged.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from xpnet.data.download import DataError
 
 SAMPLES = 2000
-"""So many images at most are looked at, evenly spread over the set; for the range, all of them."""
+"""About this many images, evenly spread over the set, are used for statistics; the range is that of all images."""
 
 ENOUGH = 20
 """Fewer images than this may have any mean."""
@@ -27,7 +27,7 @@ SILENCE = "(to silence: warnings.simplefilter('ignore', xpnet.DataWarning))"
 
 
 class DataWarning(UserWarning):
-    """Data look like a mistake that is often made; the message says which.
+    """Data look like a common mistake, which the message names.
 
     Examples
     --------
@@ -39,13 +39,13 @@ class DataWarning(UserWarning):
 
 @dataclass(frozen=True)
 class Facts:
-    """What a set of images is like.
+    """A few numbers about a set of images.
 
     Attributes
     ----------
     kind : {"integers", "floats"}
     low, high, mean, deviation : float
-        Of all values.
+        Minimum, maximum, mean and standard deviation of the values.
     edge : float
         The mean over the outermost pixels of the images.
     sample_shape : tuple of int
@@ -69,7 +69,7 @@ class Facts:
 
     @classmethod
     def of(cls, images: NDArray[Any], pixel_max: float) -> Facts:
-        """Look at images of shape (n, ...), of which there must be one."""
+        """Compute the facts of at least one image, shape (n, ...)."""
         integers = images.dtype.kind in "ui"
         scale = pixel_max if integers else 1.0
         few = images[:: max(1, len(images) // SAMPLES)]
@@ -78,7 +78,7 @@ class Facts:
             inner = np.ones(images.shape[1:3], dtype=np.bool_)
             inner[1:-1, 1:-1] = False
             edge = few[:, inner]
-        with np.errstate(all="ignore"):  # images of 1e300 are refused elsewhere, by name
+        with np.errstate(all="ignore"):  # other checks refuse values such as 1e300, with a clear error
             numbers = (images.min(), images.max(), few.mean(dtype=np.float64), few.std(dtype=np.float64), edge.mean())
         finite = (float(np.nan_to_num(float(number))) for number in numbers)  # JSON has no infinity
         low, high, mean, deviation, border = (float(f"{number / scale:.6g}") for number in finite)
@@ -86,12 +86,12 @@ class Facts:
         return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]))
 
     def to_config(self) -> dict[str, Any]:
-        """Return them as JSON can hold them."""
+        """Return a JSON-serializable form."""
         return asdict(self) | {"sample_shape": list(self.sample_shape)}
 
     @classmethod
     def from_config(cls, config: Any) -> Facts | None:
-        """Undo `to_config`; None for what is no such description, as in a run of an earlier version."""
+        """Undo `to_config`; return None for anything else, such as the record of an earlier version."""
         names = ("low", "high", "mean", "deviation", "edge")
         if not isinstance(config, Mapping) or config.get("kind") not in ("integers", "floats"):
             return None
@@ -106,22 +106,22 @@ class Facts:
 
 
 def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: float) -> None:
-    """Compare images with those that a network was, or is to be, trained on.
+    """Compare images with the training images of a network.
 
     Raises
     ------
     DataError
-        If one are integers, the other floats, and they differ in scale: one of them is a mistake.
+        If one set has integers and the other floats, and their scales differ; one of them must be a mistake.
 
     Warns
     -----
     DataWarning
-        In one line, of the likeliest mistake.
+        If the images look like a mistake; the message names the likeliest one.
     """
     if images.size == 0:
         return
     facts = Facts.of(images, pixel_max)
-    if facts.low == facts.high:  # a blank image tells nothing
+    if facts.low == facts.high:  # blank images allow no comparison
         return
     ratio = _scale_of(facts) / _scale_of(trained) if _scale_of(trained) > 0 else 1.0
     signed = trained.low < -0.05 * _scale_of(trained)
@@ -137,7 +137,7 @@ def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: 
 
 
 def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
-    """Warn of training data that look like a mistake: their scale, their layout, their classes."""
+    """Warn if the scale, the layout or the classes of training data look like a mistake."""
     shape = images.shape[1:]
     if images.dtype.kind == "f" and images.ndim > 2:
         high = float(images.max())
@@ -161,19 +161,19 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
 
 
 def looks_channels_first(shape: Sequence[int]) -> bool:
-    """Whether (channels, height, width) is likelier for a sample of three axes than (height, width, channels)."""
+    """Whether a sample shape is likelier (channels, height, width) than (height, width, channels)."""
     return len(shape) == 3 and shape[0] in (1, 3) and shape[1] > 4 and shape[2] > 4
 
 
 def check_layout(argument: str, shape: Sequence[int], trained: Sequence[int]) -> None:
-    """Compare the axes of samples with those that were trained on.
+    """Compare the axes of samples with those of the training samples.
 
-    Axes of length 1 count for nothing, and a sample may be in one row.
+    Axes of length 1 are ignored, and a sample may be in one row.
 
     Raises
     ------
     DataError
-        If they are arranged in another way.
+        If the samples are arranged in another way.
     """
     long, wanted = ([size for size in sizes if size != 1] for sizes in (shape, trained))
     if len(long) <= 1 or len(wanted) <= 1 or long == wanted:
@@ -185,7 +185,7 @@ def check_layout(argument: str, shape: Sequence[int], trained: Sequence[int]) ->
 
 
 def warn(message: str) -> None:
-    """Warn of data, with the line that called xpnet."""
+    """Warn about data, and point to the line that called xpnet."""
     level, frame = 2, sys._getframe(1)
     while frame.f_back is not None and frame.f_globals.get("__name__", "").partition(".")[0] in (
         "xpnet",
@@ -196,7 +196,7 @@ def warn(message: str) -> None:
 
 
 def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
-    """Name the likeliest mistake, or nothing."""
+    """Return the likeliest mistake as a question, or an empty string."""
     span = trained.high - trained.low
     if span <= 0 or (facts.kind != trained.kind and facts.kind == "integers"):
         return ""

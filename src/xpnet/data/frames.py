@@ -1,4 +1,4 @@
-"""Datasets out of what people have in memory: pairs, bunches, dictionaries, frames, arrays alone."""
+"""Datasets from objects in memory: pairs, bunches, dictionaries, frames, single arrays."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ FOUR = (
     ("X_train", "y_train", "X_test", "y_test"),
 )
 TWO = (("images", "target"), ("images", "labels"), ("data", "target"), ("x", "y"), ("X", "y"), ("image", "label"))
-"""Under which names dictionaries and bunches hold four arrays, or two."""
+"""The names of four arrays, or of two, in dictionaries and bunches."""
 
 
 def assemble(
@@ -35,7 +35,7 @@ def assemble(
     image_shape: tuple[int, ...] | None = None,
     test_fraction: float = 0.2,
 ) -> dict[str, Any]:
-    """Return the arguments of `Dataset`: `Dataset.from_arrays` tells what is taken."""
+    """Return the arguments of `Dataset`; `Dataset.from_arrays` explains the accepted forms."""
     parts = _unpack(arrays, label)
     names = ("train_images", "train_labels", "test_images", "test_labels") if len(parts) == 4 else ("images", "labels")
     hosts = [
@@ -65,7 +65,7 @@ def assemble(
 
 
 def split(n: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Choose which of n samples to train on, in random order, and which to test with: always the same."""
+    """Return the indices of the training samples, in random order, and of the test samples; always the same."""
     try:
         train, test = train_validation_split(n, test_fraction, seed=0)
     except ValueError as error:
@@ -78,7 +78,7 @@ def split(n: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.i
 
 
 def _unpack(arrays: Sequence[Any], label: str | None) -> list[Any]:
-    """Return images and labels, or those to train on and those to test with."""
+    """Return images and labels, or four arrays: training images and labels, test images and labels."""
     if len(arrays) == 1 and isinstance(arrays[0], list | tuple) and len(arrays[0]) in (2, 4):
         arrays = arrays[0]
     if len(arrays) == 1:
@@ -100,7 +100,7 @@ def _holds_both(value: Any) -> bool:
 
 
 def _members(value: Any, label: str | None) -> list[Any]:
-    """Return the arrays that one thing holds: a frame, a bunch, a dictionary, a dataset of torchvision's."""
+    """Return the arrays of one object: a frame, a bunch, a dictionary or a torchvision dataset."""
     if hasattr(value, "columns") and hasattr(value, "drop"):
         names = [str(column) for column in value.columns]
         wanted = [label] if label is not None else [name for name in LABEL_COLUMNS if name in names]
@@ -138,14 +138,14 @@ def _images(name: str, images: Any, image_shape: tuple[int, ...] | None) -> NDAr
 
 
 def _whole(images: NDArray[Any]) -> bool:
-    """Whether floats are pixels: whole numbers from 0, above 1 somewhere."""
+    """Whether floats are pixels: whole numbers of at least 0, some of them above 1."""
     if images.dtype.kind != "f" or images.size == 0 or not np.isfinite(images).all():
         return False
     return bool(images.min() >= 0 and 1 < images.max() <= 65535 and (images == np.floor(images)).all())
 
 
 def _pixel_max(images: NDArray[Any]) -> float:
-    """Return the least usual limit that pixels respect."""
+    """Return the smallest usual limit that no pixel exceeds."""
     if images.size == 0 or images.dtype.kind not in "uif" or (images.dtype.kind == "f" and not _whole(images)):
         return 255.0 if images.dtype.kind != "f" else 1.0
     high = float(images.max())

@@ -1,6 +1,6 @@
-"""One HTTP request by the standard library: bounded in memory and time, through proxies, silent about addresses.
+"""One HTTP request with the standard library: bounded in memory and time, with proxies, silent about addresses.
 
-`requests` would read the bodies of redirects whole, `urllib3` a chunk's first line however long it is, and both may
+`requests` reads the whole bodies of redirects, `urllib3` reads a chunk's first line however long it is, and both may
 log addresses. `http.client` limits every line to 65,536 bytes and the headers to a hundred of them, and logs nothing.
 """
 
@@ -32,9 +32,9 @@ class Request:
     Parameters
     ----------
     url : str
-        An address of http or https. A name and password in it are sent to that host only.
+        An http or https address. A user name and password in it are sent only to that host.
     connect_timeout, read_timeout, deadline : float
-        Seconds: to connect, between two pieces, and for everything.
+        Seconds to connect, between two pieces, and for everything.
     """
 
     def __init__(self, url: str, connect_timeout: float, read_timeout: float, deadline: float) -> None:
@@ -46,14 +46,14 @@ class Request:
         self.socket: socket.socket | None = None
 
     def read(self, size: int) -> bytes:
-        """Return the file, which must have ``size`` bytes; for 0, only see that the server has it.
+        """Return the file, which must have ``size`` bytes; for 0, only check that the server has it.
 
         Raises
         ------
         PassingFault
-            If it may work when it is tried again.
+            If another attempt may succeed.
         DownloadError
-            Otherwise.
+            If not.
         """
         what = "no connection"
         try:
@@ -75,13 +75,13 @@ class Request:
             self._close()
 
     def cancel(self) -> None:
-        """Break the connection off, from another thread: what is waiting on it ends."""
+        """Shut the connection down from another thread, which ends every wait on it."""
         if self.socket is not None:
             with contextlib.suppress(OSError):
                 self.socket.shutdown(socket.SHUT_RDWR)
 
     def _open(self) -> http.client.HTTPResponse:
-        """Ask, and follow redirects without reading what comes with them."""
+        """Send the request, and follow redirects without reading their bodies."""
         url = self.url
         for _ in range(MAX_REDIRECTS + 1):
             response = self._ask(url)
@@ -101,7 +101,7 @@ class Request:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise DownloadError("no connection: not an address of http or https")
-        # Asked for as it is: a .gz file that is unpacked on the way would not have its hash any more.
+        # Ask for the file without compression: a .gz file that is unpacked in transit would have another hash.
         headers = {"Accept-Encoding": "identity", "User-Agent": "xpnet", "Connection": "close"}
         if parts.username is not None:
             headers["Authorization"] = _basic(parts)
@@ -111,7 +111,7 @@ class Request:
         connection, target = self._connect(parts, path, headers)
         self.connection = connection
         connection.connect()
-        self.socket = connection.sock  # which the connection forgets as soon as it is to be closed
+        self.socket = connection.sock  # kept here, since the connection drops it when it is about to close
         self.socket.settimeout(self.read_timeout)
         connection.request("GET", target, headers=headers)
         self.response = connection.getresponse()
@@ -120,7 +120,7 @@ class Request:
     def _connect(
         self, parts: SplitResult, path: str, headers: dict[str, str]
     ) -> tuple[http.client.HTTPConnection, str]:
-        """Return a connection to the host, or to the proxy that the environment names, and what to ask it for."""
+        """Return a connection to the host, or to the environment's proxy, and the target to request from it."""
         host, port = str(parts.hostname), parts.port
         timeout = self.connect_timeout
         proxy = _proxy(parts.scheme, host)
@@ -139,7 +139,7 @@ class Request:
         )
 
     def _body(self, response: http.client.HTTPResponse, size: int) -> bytes:
-        """Read the bytes as they were sent, whatever encoding the server says they have."""
+        """Read the bytes as sent, whatever encoding the server declares."""
         body = bytearray()
         while piece := response.read(min(_PIECE, size + 1 - len(body))):
             body += piece
@@ -147,7 +147,7 @@ class Request:
                 raise DownloadError(f"sends more than the {size} bytes that the file has")
             if time.monotonic() > self.end:
                 raise DownloadError(f"took more than {self.seconds:g} s")
-        # The standard library takes the end of a connection for the end of the file.
+        # The standard library treats the end of the connection as the end of the file.
         if response.length:
             raise http.client.IncompleteRead(b"", response.length)
         if len(body) < size:
@@ -162,7 +162,7 @@ class Request:
 
 
 def reason(error: BaseException) -> str:
-    """Return the kind of an error, with the system's words where these cannot quote an address."""
+    """Return the kind of an error, with the system's message if that cannot quote an address."""
     if isinstance(error, ssl.SSLCertVerificationError):
         return f"{type(error).__name__}: {error.verify_message}"
     words = error.strerror if isinstance(error, OSError) and error.errno is not None else None
@@ -170,19 +170,19 @@ def reason(error: BaseException) -> str:
 
 
 def _tls() -> ssl.SSLContext:
-    """Return what verifies certificates: by the user's own file, or certifi's where it is installed."""
+    """Return the context that verifies certificates, by the user's own file, or certifi's if that is installed."""
     own = os.environ.get("SSL_CERT_FILE") or os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE")
     if own and os.path.isfile(own):
         return ssl.create_default_context(cafile=own)
     context = ssl.create_default_context()
-    with contextlib.suppress(ImportError):  # Python on macOS may come without any
+    with contextlib.suppress(ImportError):  # Python on macOS may come without certificates
         certifi: Any = importlib.import_module("certifi")
         context.load_verify_locations(certifi.where())
     return context
 
 
 def _proxy(scheme: str, host: str) -> SplitResult | None:
-    """Return the proxy that the environment names for a host."""
+    """Return the environment's proxy for a host."""
     address = urllib.request.getproxies().get(scheme) or urllib.request.getproxies().get("all")
     if not address or urllib.request.proxy_bypass(host):
         return None
@@ -197,6 +197,6 @@ def _proxy_headers(proxy: SplitResult) -> dict[str, str]:
 
 
 def _basic(parts: SplitResult) -> str:
-    """Return the header for the name and password of an address."""
+    """Return the authorization header for the user name and password of an address."""
     pair = f"{unquote(parts.username or '')}:{unquote(parts.password or '')}"
     return "Basic " + base64.b64encode(pair.encode()).decode()

@@ -1,10 +1,10 @@
-"""The IDX file format, in which MNIST was published: read and written.
+"""Reading and writing IDX, the file format in which MNIST was published.
 
 A file holds one array: two zero bytes, a byte for the type, a byte for the number of dimensions, the dimensions as
-32-bit integers and then the numbers, all big-endian. It may be compressed with gzip.
+32-bit integers, and then the numbers, all big-endian. It may be compressed with gzip.
 
-Nothing is allocated on a header's word: a header may promise 2^32 images, but memory is only taken for bytes that
-are there, and decompression stops one byte beyond the promise.
+The reader does not trust the header: it may promise 2^32 images, but memory is allocated only for bytes that exist, and
+decompression stops one byte beyond the promised size.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _CHUNK = 1 << 20
 
 
 class IdxError(ValueError):
-    """A file is not IDX, or is damaged; the message names it and says what was found.
+    """A file is not IDX, or is damaged; the message names the file and the problem.
 
     Examples
     --------
@@ -60,7 +60,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     Returns
     -------
     array
-        In the machine's byte order; its own memory, C-ordered.
+        A C-ordered array in the machine's byte order, with its own memory.
 
     Raises
     ------
@@ -90,7 +90,7 @@ def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
     data : bytes
         The contents, plain or compressed with gzip.
     name : str
-        What errors call the file.
+        The name of the file in errors.
 
     Returns
     -------
@@ -99,7 +99,7 @@ def decode_idx(data: bytes, *, name: str = "<bytes>") -> NDArray[Any]:
     Raises
     ------
     IdxError
-        As `read_idx` does.
+        See `read_idx`.
 
     Examples
     --------
@@ -115,7 +115,7 @@ def encode_idx(array: NDArray[Any]) -> bytes:
     Parameters
     ----------
     array : array
-        Of a dtype that IDX has: unsigned or signed bytes, 16- or 32-bit integers, 32- or 64-bit floats.
+        Its dtype must exist in IDX: unsigned or signed bytes, 16- or 32-bit integers, 32- or 64-bit floats.
 
     Returns
     -------
@@ -138,7 +138,7 @@ def encode_idx(array: NDArray[Any]) -> bytes:
     if code is None:
         known = ", ".join(str(dtype.newbyteorder("=")) for dtype in TYPE_CODES.values())
         raise ValueError(f"array of dtype {array.dtype}: IDX holds {known}")
-    if any(size >= 2**32 for size in array.shape):  # NumPy itself has fewer than 255 dimensions
+    if any(size >= 2**32 for size in array.shape):  # NumPy's own limit keeps the number of dimensions below 256
         raise ValueError(f"array of shape {array.shape}: IDX holds dimensions below 2**32")
     sizes = np.asarray(array.shape, dtype=">u4").tobytes()
     return bytes([0, 0, code, array.ndim]) + sizes + array.astype(TYPE_CODES[code]).tobytes()
@@ -147,7 +147,7 @@ def encode_idx(array: NDArray[Any]) -> bytes:
 def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """Write an array as an IDX file, compressed with gzip if the name ends in ``.gz``.
 
-    The file appears whole or not at all.
+    The file appears complete or not at all.
 
     Parameters
     ----------
@@ -166,17 +166,17 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     (2, 8, 8)
     """
     data = encode_idx(array)
-    # Without a time stamp the same array always gives the same file.
+    # Without a time stamp, the same array always gives the same file.
     write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
 
 
 def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
-    """Return the shape of the array in an IDX file, after reading it through once in little memory.
+    """Return the shape of the array in an IDX file, after reading the whole file in little memory.
 
     Raises
     ------
     IdxError, OSError
-        As `read_idx` does.
+        See `read_idx`.
     """
     with open(path, "rb") as file:
         return _read(file, str(path), keep=False)[1]
@@ -193,18 +193,18 @@ def unpacked(path: str | os.PathLike[str], limit: int) -> bytes:
 
 
 def _decode(file: io.BufferedReader, name: str) -> NDArray[Any]:
-    """Decode a file as it is read: one that is not IDX is refused at its first bytes, however long it is."""
+    """Decode a file while reading it; a file that is not IDX is refused at its first bytes, however long it is."""
     dtype, shape, body = _read(file, name, keep=True)
     try:
         array: NDArray[Any] = np.frombuffer(body, dtype).reshape(shape)
     except ValueError as error:
-        # The bytes are all there: it is the dimensions, too many or too long beside a zero, that no array can have.
+        # All bytes are there, so NumPy refuses the shape: too many dimensions, or a huge one next to a zero.
         raise IdxError(f"{name}: shape {shape} is more than an array can have: {error}") from None
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _read(file: io.BufferedReader, name: str, keep: bool) -> tuple[np.dtype[Any], tuple[int, ...], bytearray]:
-    """Return the type, the shape and, if wanted, the bytes of an array, which must be as many as promised."""
+    """Return the dtype, the shape and, with ``keep``, the bytes of an array; their number must be as promised."""
     compressed = _is_gzip(file)
     stream: io.BufferedIOBase = gzip.GzipFile(fileobj=file) if compressed else file
     try:
@@ -249,7 +249,7 @@ def _read_header(stream: io.BufferedIOBase, name: str) -> tuple[np.dtype[Any], t
 
 
 def _read_at_most(stream: io.BufferedIOBase, limit: int) -> bytearray:
-    """Read to the end or to ``limit`` bytes, in pieces: a huge limit costs nothing by itself."""
+    """Read to the end, but at most ``limit`` bytes, in pieces, so that a huge limit allocates nothing by itself."""
     body = bytearray()
     while len(body) < limit and (piece := stream.read(min(limit - len(body), _CHUNK))):
         body += piece

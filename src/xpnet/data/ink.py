@@ -1,7 +1,7 @@
-"""Find the ink on a page, and lay it out as MNIST's digits were: NumPy and nothing else.
+"""Find the ink on a page, and lay it out like MNIST's digits, with NumPy alone.
 
-Each step is short enough to be written again in another language; the page that `xpnet.export` writes does so, and
-must give the same numbers. Grey levels go from 0, black, to 1, white.
+Each step is short enough to be rewritten in another language. The page that `xpnet.export` writes does so in
+JavaScript, and must give the same numbers. Grey levels go from 0, black, to 1, white.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ Floats = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 WORK_SIZE = 200
-"""The longer side, in pixels, of the picture that ink is looked for in."""
+"""The longer side, in pixels, of the picture in which ink is searched."""
 
 LEAST_CONTRAST = 0.1
-"""How much darker than the paper ink must be, as a share of the paper's brightness."""
+"""The least difference between ink and paper, as a share of the paper's brightness."""
 
 
 def find_ink(grey: Floats) -> Floats | None:
-    """Return how much ink there is in each place, from 0 to 1, cropped to the ink; None if there is none.
+    """Return the amount of ink at each pixel, from 0 to 1, cropped to the ink; None if there is none.
 
     Parameters
     ----------
@@ -39,14 +39,14 @@ def find_ink(grey: Floats) -> Floats | None:
     -----
     1. Shrink the picture by `average_areas` until its longer side is at most `WORK_SIZE`. If its shorter side is
        still above 60 pixels, average over 3 by 3 pixels, against noise.
-    2. If the ink is lighter than its surroundings (`ink_is_light`), take ``1 - grey``.
-    3. The paper is what is left when everything narrower than a quarter of the longer side is painted over with what
-       lies around it (`paint_over`, a morphological closing). Shadows and dark tables are wider: they count as
-       paper. Ink is ``(paper - grey) / max(paper, 0.1)``: in a shadow, paper and ink darken by the same factor.
-    4. Split ink from paper by Otsu's threshold (`otsu`). If the two means differ by less than `LEAST_CONTRAST`, there
-       is no ink.
-    5. Of the connected pieces above the threshold (`pieces`), leave out frames and specks (`choose`).
-    6. The ink of what is left is ``min(1, ink / (2 * threshold))``, and elsewhere 0.
+    2. If the ink is lighter than its surroundings (`ink_is_light`), use ``1 - grey``.
+    3. To find the paper, paint over everything narrower than a quarter of the longer side with its surroundings
+       (`paint_over`, a morphological closing). Shadows and dark tables are wider, so they count as paper. Ink is
+       ``(paper - grey) / max(paper, 0.1)``, because a shadow darkens paper and ink by the same factor.
+    4. Separate ink from paper by Otsu's threshold (`otsu`). If the two means differ by less than `LEAST_CONTRAST`,
+       there is no ink.
+    5. Among the connected pieces above the threshold (`pieces`), leave out frames and specks (`choose`).
+    6. The ink of the remaining pieces is ``min(1, ink / (2 * threshold))``; elsewhere it is 0.
     """
     scale = min(1.0, WORK_SIZE / max(grey.shape))
     height, width = (max(1, round(scale * side)) for side in grey.shape)
@@ -68,7 +68,7 @@ def find_ink(grey: Floats) -> Floats | None:
 
 
 def lay_out(ink: Floats, size: int, box: int, center: float) -> Floats:
-    """Scale ink to a box and put it into a square, its centre of mass in the middle: `prepare_digit` tells how.
+    """Scale ink to a box and put it into a square with its centre of mass in the middle; see `prepare_digit`.
 
     Examples
     --------
@@ -93,7 +93,7 @@ def lay_out(ink: Floats, size: int, box: int, center: float) -> Floats:
 
 
 def average_areas(image: Floats, height: int, width: int) -> Floats:
-    """Scale an image: each new pixel is the mean over the area that it covers of the old ones.
+    """Scale an image, where each new pixel is the mean of the old image over its area.
 
     Examples
     --------
@@ -107,9 +107,9 @@ def average_areas(image: Floats, height: int, width: int) -> Floats:
 
 
 def window_mean(image: Floats, size: int, mode: Any = "edge") -> Floats:
-    """Return the mean over a square around each pixel, whose side is ``size`` or, if that is even, one more.
+    """Return the mean over a square around each pixel, whose side is ``size``, or one more if that is even.
 
-    Beyond the edges the picture goes on with the values at the edge, or with its reflection, the edge not repeated.
+    Beyond the edges the picture continues with the edge values, or with its reflection without repeating the edge.
     """
     r = size // 2
     padded = np.pad(image, r, mode=mode)
@@ -119,11 +119,11 @@ def window_mean(image: Floats, size: int, mode: Any = "edge") -> Floats:
 
 
 def ink_is_light(grey: Floats, window: int) -> bool:
-    """Whether the ink is lighter than the paper: it covers less of its surroundings than the paper does.
+    """Whether the ink is lighter than the paper, given that ink covers less of its surroundings than paper.
 
-    Compare each pixel with the mean of the square around it, in standard deviations there, where these are at least a
-    fifth of their maximum. Of values beyond 1.3 those of the ink are more: a share p of the square that has one
-    value, and the rest another, lies sqrt((1 - p) / p) away from the mean.
+    Each pixel is compared with the mean of the square around it, in units of the standard deviation there, where that
+    is at least a fifth of its maximum. If a share p of a square has one value and the rest another, the share lies
+    sqrt((1 - p) / p) deviations from the mean. Most of the values beyond 1.3 therefore belong to the ink.
     """
     mean = window_mean(grey, window, "reflect")
     deviation = np.sqrt(np.maximum(window_mean(grey**2, window, "reflect") - mean**2, 1e-6))
@@ -132,10 +132,10 @@ def ink_is_light(grey: Floats, window: int) -> bool:
 
 
 def paint_over(grey: Floats, window: int) -> Floats:
-    """Return a picture without its dark parts that are narrower than ``window``: a morphological closing.
+    """Return a picture without dark parts narrower than ``window``: a morphological closing.
 
-    The maximum over a square around each pixel, then the minimum of that over the same square. Beyond the edges the
-    picture goes on with the values at the edge.
+    A closing takes the maximum over a square around each pixel, and then the minimum of that over the same square.
+    Beyond the edges the picture continues with the edge values.
     """
     r = window // 2
     padded = np.pad(grey, 2 * r, mode="edge")
@@ -143,9 +143,9 @@ def paint_over(grey: Floats, window: int) -> Floats:
 
 
 def otsu(values: Floats) -> tuple[float, float]:
-    """Return the threshold that separates values best into two classes, and how far apart the classes' means are.
+    """Return the threshold that best separates values into two classes, and the distance of the classes' means.
 
-    Values are counted in 256 bins from 0 to 1, those outside in none, and stand for the middles of their bins. The
+    The histogram has 256 bins from 0 to 1; values outside are ignored, and others count as the middle of their bin. The
     classes are split above the first bin at which ``n0 * n1 * (mean1 - mean0)**2`` is largest (Otsu, *A threshold
     selection method from gray-level histograms*, 1979). The threshold lies half-way between their means.
 
@@ -167,7 +167,7 @@ def otsu(values: Floats) -> tuple[float, float]:
 
 
 class Piece(NamedTuple):
-    """Pixels that touch, at a side or a corner: their places in the flattened picture, and their bounding box."""
+    """Pixels connected at sides or corners: their indices in the flattened picture, and their bounding box."""
 
     pixels: list[int]
     top: int
@@ -181,7 +181,7 @@ class Piece(NamedTuple):
         return max(self.bottom - self.top, self.right - self.left) + 1
 
     def encloses(self, other: Piece) -> bool:
-        """Whether the other's box lies inside this one's, and does not touch it."""
+        """Whether the other's box lies inside this one's without touching it."""
         inside = self.top < other.top and self.left < other.left
         return inside and other.bottom < self.bottom and other.right < self.right
 
@@ -189,7 +189,7 @@ class Piece(NamedTuple):
 def pieces(mask: Mask) -> list[Piece]:
     """Return the connected pieces of a mask."""
     width = mask.shape[1]
-    # A border of False all around, so that a neighbour is always there.
+    # A border of False gives every pixel eight neighbours.
     todo = np.pad(mask, 1).ravel().tolist()
     row = width + 2
     neighbours = (-row - 1, -row, -row + 1, -1, 1, row - 1, row, row + 1)
@@ -199,7 +199,7 @@ def pieces(mask: Mask) -> list[Piece]:
             continue
         todo[start] = False
         reached = [start]
-        for at in reached:  # which grows meanwhile
+        for at in reached:  # the list grows during the loop
             for step in neighbours:
                 if todo[at + step]:
                     todo[at + step] = False
@@ -212,11 +212,11 @@ def pieces(mask: Mask) -> list[Piece]:
 def choose(found: list[Piece], shape: tuple[int, int]) -> Mask:
     """Return the mask of the pieces that make up the digit.
 
-    In this order, leave out
+    The function leaves out, in this order,
 
-    - pieces that touch the picture's edge, if another is at least 0.15 of the picture's longer side long;
-    - pieces that enclose another of at least 0.2 of their own length: frames;
-    - pieces with fewer than 0.08 of the pixels of the largest: specks.
+    - pieces that touch the picture's edge, if another piece is at least 0.15 of the picture's longer side long;
+    - frames: pieces that enclose another of at least 0.2 of their own length;
+    - specks: pieces with fewer than 0.08 of the pixels of the largest.
     """
     inner = [p for p in found if p.top > 0 and p.left > 0 and p.bottom < shape[0] - 1 and p.right < shape[1] - 1]
     if inner and max(p.side for p in inner) >= 0.15 * max(shape):
@@ -231,7 +231,7 @@ def choose(found: list[Piece], shape: tuple[int, int]) -> Mask:
 
 
 def _overlaps(old: int, new: int) -> Floats:
-    """Return by how much each old pixel counts in each new one, as an array of shape (new, old)."""
+    """Return the weight of each old pixel in each new one, shape (new, old)."""
     edges = np.arange(new + 1) * (old / new)
     at = np.arange(old)
     shared = np.minimum(edges[1:, None], at + 1) - np.maximum(edges[:-1, None], at)

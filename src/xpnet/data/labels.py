@@ -1,6 +1,6 @@
-"""Labels as people have them, turned into the numbers of classes, and the classes' names.
+"""Conversion of labels to class numbers and class names.
 
-Integers, strings, booleans, whole floats and one-hot rows are plain. What could mean several things is refused.
+Integers, strings, booleans, whole floats and one-hot rows are clear. Ambiguous labels are an error.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from xpnet.data.arrays import to_host
 from xpnet.data.download import DataError
 
 MAX_CLASSES = 10_000
-"""More distinct labels than this are taken for a mistake: numbers to predict, not classes."""
+"""More distinct labels than this are an error: they are probably numbers to predict, not classes."""
 
 
 def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
@@ -24,7 +24,7 @@ def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
     Raises
     ------
     DataError
-        If it is not clear which label each sample has.
+        If the label of a sample is not clear.
 
     Examples
     --------
@@ -70,20 +70,20 @@ def name_classes(
     train, test : array, shape (n,)
         From `plain_labels`.
     classes : int, optional
-        How many there are, if integer labels are their numbers already.
+        The number of classes, if integer labels are already class numbers.
     names : sequence of str, optional
-        Their names in order. Strings among the labels must be among these; integers are positions in it.
+        The names of the classes in order. String labels must be among them; integer labels are positions in them.
 
     Returns
     -------
     train, test : array of int64
-        From 0.
+        Class numbers from 0.
     names : tuple of str
 
     Notes
     -----
-    Without ``classes`` and ``names``, the distinct labels are the classes: in ascending order, by value where all are
-    integers or strings of digits, else by the alphabet.
+    Without ``classes`` and ``names``, the distinct labels are the classes. Integers and strings of digits come first,
+    ordered by value, then other strings in alphabetical order.
 
     Examples
     --------
@@ -113,7 +113,7 @@ def name_classes(
 
 
 def _order(label: Any) -> tuple[bool, int, str]:
-    """Order numbers by value, before words by the alphabet."""
+    """Return the sort key that puts numbers, by value, before words, in alphabetical order."""
     text = str(label)
     number = isinstance(label, int) or (text.isascii() and text.isdecimal())
     return not number, int(text) if number else 0, text

@@ -1,4 +1,4 @@
-"""MNIST: where its files are, what they hold, and how they get there."""
+"""MNIST: its files, where they are, and how to download them."""
 
 from __future__ import annotations
 
@@ -37,11 +37,11 @@ MNIST_FILES = {
         "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
     ),
 }
-"""Size in bytes and SHA-256 of each file of MNIST, as first published, and of what it holds."""
+"""Size in bytes and SHA-256 of each MNIST file, as first published, and of its contents."""
 
 
 def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
-    """Load MNIST: 60,000 and 10,000 handwritten digits of 28 x 28 pixels. What is missing is downloaded.
+    """Load MNIST: 60,000 and 10,000 handwritten digits of 28 x 28 pixels. Missing files are downloaded.
 
     Parameters
     ----------
@@ -55,7 +55,7 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
     Raises
     ------
     DataError
-        If a file cannot be had, or holds something else than MNIST.
+        If a file cannot be obtained, or holds other data.
 
     References
     ----------
@@ -76,11 +76,11 @@ def load_mnist(data_dir: str | os.PathLike[str] | None = None) -> Dataset:
 
 
 def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Check that the four files of MNIST are there and good, and download those that are not.
+    """Check that the four MNIST files are there and good, and download those that are not.
 
-    They may also be unpacked, compressed anew, named as Kaggle names them, or in torchvision's ``MNIST/raw/``: the
-    SHA-256 of the contents counts. A damaged file is replaced, once the new one is there, and kept under a name that
-    ends in ``.bad``. A file with other contents in good order is left alone, and is an error.
+    The files may also be unpacked, compressed anew, named as on Kaggle, or in torchvision's ``MNIST/raw/``: only the
+    SHA-256 of the contents counts. A damaged file is replaced once the new one is there, and kept under a name that
+    ends in ``.bad``. An undamaged file with other contents is an error, and does not change.
 
     Parameters
     ----------
@@ -95,7 +95,7 @@ def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
     Raises
     ------
     DataError
-        If a file cannot be had, or holds something else than MNIST.
+        If a file cannot be obtained, or holds other data.
 
     Examples
     --------
@@ -109,7 +109,7 @@ def fetch_mnist(data_dir: str | os.PathLike[str] | None = None) -> Path:
 
 
 def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
-    """Return where the files of MNIST are or go: ``data_dir``, else ``XPNET_DATA_DIR``, else the user's cache.
+    """Return the folder of the MNIST files: ``data_dir``, else ``XPNET_DATA_DIR``, else the user's cache.
 
     Examples
     --------

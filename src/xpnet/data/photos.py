@@ -1,4 +1,4 @@
-"""Photographs and drawings of a digit: read with Pillow, then made like the images of MNIST.
+"""Photographs and drawings of a digit, read with Pillow and converted to the format of MNIST.
 
 `load_image` reads any picture as grey levels. `prepare_digit` finds the ink on it (`xpnet.data.ink`) and lays it out
 as MNIST was made, so that a network trained on MNIST can read it.
@@ -22,13 +22,13 @@ from xpnet.data.download import DataError
 from xpnet.parts import require_path, require_size
 
 FORMATS = ("PNG", "JPEG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "AVIF")
-"""Pillow's names of the formats that are read. Others, such as EPS, would start another program."""
+"""Pillow's names of the accepted formats. Others, such as EPS, would start another program."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".gif", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".avif")
-"""How the names of such files end."""
+"""The file name suffixes of these formats."""
 
 MAX_PIXELS = 100_000_000
-"""Pictures with more pixels are refused before any of them is decoded: a small file can hold a huge picture."""
+"""Pictures with more pixels are refused before they are decoded, since a small file can hold a huge picture."""
 
 
 def load_image(picture: Any) -> NDArray[np.float64]:
@@ -37,21 +37,21 @@ def load_image(picture: Any) -> NDArray[np.float64]:
     Parameters
     ----------
     picture : path-like, PIL.Image.Image or array
-        A file in a common format (PNG, JPEG, GIF, BMP, TIFF, WebP, PPM), an image that Pillow has opened, or an array
-        of shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4): unsigned integers,
-        whose largest value is white, or floats from 0 to 1. The rotation that a camera has noted is applied. Of an
-        animation the first frame is read. A transparent background becomes white behind dark ink and black behind
-        light ink.
+        A file in a common format (PNG, JPEG, GIF, BMP, TIFF, WebP, PPM, AVIF), an image that Pillow has opened, or an
+        array of shape (height, width), (height, width, 1), (height, width, 3) or (height, width, 4). Arrays hold
+        unsigned integers, whose largest value is white, booleans, or floats from 0 to 1. A camera's rotation tag is
+        applied. Only the first frame of an animation is read. A transparent background becomes white behind dark ink
+        and black behind light ink.
 
     Returns
     -------
     array of float64, shape (height, width)
-        From 0, black, to 1, white.
+        Grey levels from 0, black, to 1, white.
 
     Raises
     ------
     DataError
-        If it cannot be read, with the reason.
+        If the picture cannot be read, with the reason.
 
     Examples
     --------
@@ -71,43 +71,43 @@ def load_image(picture: Any) -> NDArray[np.float64]:
 def prepare_digit(
     picture: Any, *, size: int = 28, box: int = 20, center: float = 14.0, pixel_max: float = 255.0
 ) -> NDArray[np.uint8]:
-    """Make a picture of one digit like an image of MNIST.
+    """Convert a picture of one digit to the format of MNIST.
 
     Parameters
     ----------
     picture : path-like, PIL.Image.Image or array
-        One digit, dark on light or light on dark, anywhere on it. See `load_image`.
+        A picture of one digit, dark on light or light on dark, in any position. See `load_image`.
     size, box : int
-        The side of the image that is returned, and of the box that the digit is scaled to fit.
+        The side of the returned image, and the side of the box that the digit is scaled to fit.
     center : float
-        Where its centre of mass goes, down and across, counted in pixels from 0.
+        The position of the digit's centre of mass, down and across, in pixels from 0.
     pixel_max : float
-        What full ink becomes, at most 255.
+        The value of full ink, at most 255.
 
     Returns
     -------
     array of uint8, shape (size, size)
-        Light on dark, from 0 to ``pixel_max``.
+        The digit, light on dark, from 0 to ``pixel_max``.
 
     Raises
     ------
     DataError
-        If the picture cannot be read, or there is no ink in it.
+        If the picture cannot be read, or if there is no ink in it.
 
     Notes
     -----
-    `xpnet.data.ink.find_ink` tells the ink from the paper, shadows and frames. Then the digit is laid out as the
-    images of MNIST were (LeCun, Cortes and Burges, *The MNIST database of handwritten digits*, 1998):
+    `xpnet.data.ink.find_ink` separates the ink from paper, shadows and frames. Then the digit is laid out like the
+    images of MNIST (LeCun, Cortes and Burges, *The MNIST database of handwritten digits*, 1998):
 
     1. Crop the ink to its bounding box.
     2. Scale it, by averaging over areas, so that its longer side is ``box`` and its proportions stay; a side becomes
-       ``max(1, round(box * side / longer))``. The average makes grey edges: this is the anti-aliasing.
+       ``max(1, round(box * side / longer))``. Averaging gives grey, anti-aliased edges.
     3. Divide by the largest value.
-    4. Put it into a black square of ``size``, moved by whole pixels so that its centre of mass comes closest to
-       ``center``, but not over the edge.
+    4. Put it into a black square of side ``size``, moved by whole pixels so that its centre of mass is as close to
+       ``center`` as possible without crossing the edge.
     5. Multiply by ``pixel_max`` and round.
 
-    The bundled digits fill their image: for them take ``size=8, box=8, center=3.5, pixel_max=16``.
+    The bundled digits fill their image; use ``size=8, box=8, center=3.5, pixel_max=16`` for them.
 
     Examples
     --------
@@ -131,7 +131,7 @@ def prepare_digit(
 
 
 def is_picture(path: str | os.PathLike[str]) -> bool:
-    """Whether the name of a file ends as a picture's does."""
+    """Whether a file name has the suffix of a picture."""
     return Path(path).suffix.lower() in SUFFIXES
 
 
@@ -141,7 +141,7 @@ def _load_file(path: Path) -> NDArray[np.float64]:
     with _pillow_errors(str(path)):
         try:
             PIL.Image.init()
-            # Pillow may have been built without some of them.
+            # Pillow may have been built without some of the formats.
             opened = PIL.Image.open(path, formats=[name for name in FORMATS if name in PIL.Image.OPEN])
         except PIL.UnidentifiedImageError:
             raise DataError(f"{path}: {_what_it_is(path)}: save it as PNG or JPEG") from None
@@ -150,7 +150,7 @@ def _load_file(path: Path) -> NDArray[np.float64]:
 
 
 def _decoded(opened: Any) -> Any:
-    """Return an image of Pillow, upright, after a look at its size."""
+    """Check the size of a Pillow image, decode it, and return it upright."""
     import PIL.ImageOps
 
     width, height = opened.size
@@ -161,7 +161,7 @@ def _decoded(opened: Any) -> Any:
 
 
 def _grey_of(image: Any) -> NDArray[np.float64]:
-    """Return the grey levels of an image of Pillow."""
+    """Return the grey levels of a Pillow image."""
     if image.mode.startswith(("I", "F")):  # 16 bits and more, which `convert` would cut off at 255
         values = np.asarray(image, dtype=np.float64)
         if not np.isfinite(values).all():
@@ -172,7 +172,7 @@ def _grey_of(image: Any) -> NDArray[np.float64]:
 
 
 def _channels(array: NDArray[Any]) -> NDArray[np.float64]:
-    """Return an array of a picture, from 0 to 1, as (height, width, channels)."""
+    """Return a picture's array with values from 0 to 1, shape (height, width, channels)."""
     channels = array[..., None] if array.ndim == 2 else array
     if channels.ndim != 3 or channels.shape[2] not in (1, 3, 4) or array.size == 0 or array.dtype.kind not in "buf":
         raise DataError(
@@ -187,20 +187,20 @@ def _channels(array: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _grey(channels: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return grey levels; what is transparent gets the background that its ink stands out from."""
+    """Return grey levels; a transparent background becomes white or black, in contrast to the ink."""
     if channels.shape[2] == 1:
         return channels[..., 0]
-    grey: NDArray[np.float64] = channels[..., :3] @ np.asarray([0.299, 0.587, 0.114])  # as ITU-R BT.601 weighs them
+    grey: NDArray[np.float64] = channels[..., :3] @ np.asarray([0.299, 0.587, 0.114])  # the weights of ITU-R BT.601
     if channels.shape[2] == 3:
         return grey
     alpha = channels[..., 3]
-    # The mean over what can be seen. Where nothing can, the page is blank on any background.
+    # The mean over visible pixels. If none is visible, the page is blank on any background.
     seen = (grey * alpha).sum() / max(float(alpha.sum()), 1e-9)
     return grey * alpha + (1.0 if seen < 0.5 else 0.0) * (1.0 - alpha)
 
 
 def _what_it_is(path: Path) -> str:
-    """Say what a file is that Pillow does not read."""
+    """Describe a file that Pillow does not read."""
     with path.open("rb") as file:
         start = file.read(512)
     if b"<svg" in start or path.suffix.lower() in (".svg", ".svgz"):
@@ -214,12 +214,12 @@ def _what_it_is(path: Path) -> str:
 
 @contextlib.contextmanager
 def _pillow_errors(name: str) -> Iterator[None]:
-    """Turn what Pillow raises on damaged files, and its warnings of huge ones, into an error that names the file."""
+    """Turn Pillow's errors about damaged or huge files into a `DataError` that names the file."""
     import PIL.Image
 
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the size is looked at here, and broken metadata do not matter
+            warnings.simplefilter("ignore")  # the size is checked here, and broken metadata do not matter
             yield
     except DataError as error:
         raise error if str(error).startswith(name) else DataError(f"{name}: {error}") from None
@@ -232,14 +232,14 @@ def _pillow_errors(name: str) -> Iterator[None]:
 
 
 def is_path(images: Any) -> bool:
-    """Whether images are given as a path, or as a list of paths."""
+    """Whether images are given as a path or as a list of paths."""
     if isinstance(images, list | tuple) and images:
         return all(isinstance(image, str | os.PathLike) for image in images)
     return isinstance(images, str | os.PathLike)
 
 
 def images_of(paths: Any, input_shape: tuple[int, ...], pixel_max: float) -> NDArray[np.uint8]:
-    """Prepare photographs for a network whose images are laid out as MNIST's or as the bundled digits.
+    """Prepare photographs for a network whose images have the format of MNIST or of the bundled digits.
 
     Raises
     ------

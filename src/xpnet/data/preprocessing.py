@@ -1,4 +1,4 @@
-"""Preprocessing: from pixels and labels to the numbers that a network is fed."""
+"""Preprocessing: scaled pixels, one-hot labels, and a validation set."""
 
 from __future__ import annotations
 
@@ -8,11 +8,10 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from xpnet.backends import elementwise
 from xpnet.parts import require_fraction, require_positive, require_size
 from xpnet.random import generator
-
-Array = Any
-Namespace = Any
+from xpnet.typing import Array, Namespace
 
 
 def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp: Namespace = None) -> Array:
@@ -23,9 +22,9 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     images : array of integers
         Pixels from 0 to ``pixel_max``, in any shape.
     pixel_max : float
-        The brightest value there may be.
+        The largest possible pixel.
     dtype : str
-        Of the result, float32 or float64.
+        The dtype of the result, float32 or float64.
     xp : module, optional
         The array namespace; by default that of ``images``.
 
@@ -45,7 +44,14 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     [0.0, 0.2, 1.0]
     """
     xp = xp or array_namespace(images)
-    return xp.astype(images, _floating(xp, dtype)) / require_positive("pixel_max", pixel_max)
+    return _scaled(images, 1.0 / require_positive("pixel_max", pixel_max), dtype=_floating(xp, dtype), xp=xp)
+
+
+@elementwise
+def _scaled(pixels: Array, factor: float, *, dtype: Any, xp: Namespace) -> Array:
+    x = xp.astype(pixels, dtype)
+    x *= factor
+    return x
 
 
 def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Namespace = None) -> Array:
@@ -58,7 +64,7 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     classes : int
         The number of classes.
     dtype : str
-        Of the result, float32 or float64.
+        The dtype of the result, float32 or float64.
     xp : module, optional
         The array namespace; by default that of ``labels``.
 
@@ -70,8 +76,8 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     ------
     TypeError, ValueError
         If the labels are not integers of shape (n,), ``classes`` is not a positive integer, or the dtype is not float32
-        or float64. Labels outside the classes do not raise, since to see them would wait for the device: `Dataset`
-        has checked them on the host.
+        or float64. Labels outside the classes are not checked here, because that would wait for the device; `Dataset`
+        checks them on the host.
 
     Examples
     --------
@@ -82,7 +88,7 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     xp = xp or array_namespace(labels)
     if labels.ndim != 1 or not xp.isdtype(labels.dtype, "integral"):
         raise ValueError(f"labels: shape {tuple(labels.shape)} of {labels.dtype}; must be (n,) of integers")
-    # The numbers of the classes may be too many for the labels' own dtype.
+    # The labels' own dtype may be too small for the class numbers.
     fits = require_size("classes", classes) - 1 <= xp.iinfo(labels.dtype).max
     labels = labels if fits else xp.astype(labels, xp.int32)
     each = xp.arange(classes, dtype=labels.dtype, device=device(labels))
@@ -90,16 +96,16 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
 
 
 def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Set samples aside for validation, at random.
+    """Set random samples aside for validation.
 
     Parameters
     ----------
     n : int
         The number of samples, at least 1.
     fraction : float
-        The share to set aside, in [0, 1). It is rounded to whole samples.
+        The share to set aside, in [0, 1), rounded to whole samples.
     seed : int
-        Decides which.
+        The seed of the choice.
 
     Returns
     -------
@@ -109,9 +115,9 @@ def train_validation_split(n: int, fraction: float, seed: int) -> tuple[NDArray[
     Raises
     ------
     TypeError
-        If ``n`` is not an integer or the fraction not a number.
+        If ``n`` is not an integer or ``fraction`` is not a number.
     ValueError
-        If they are out of bounds, or a fraction above 0 leaves nothing on one of the two sides.
+        If either is out of bounds, or if a fraction above 0 leaves one of the two sets empty.
 
     Examples
     --------

@@ -1,6 +1,6 @@
-"""Files of datasets, in the formats that people have: IDX, .npy, .npz, CSV, and folders of pictures.
+"""Reading datasets from files in common formats: IDX, .npy, .npz, CSV, and folders of pictures.
 
-`read_dataset` looks at what is there. Nothing is unpickled, and nothing is written.
+`read_dataset` recognizes the format. It unpickles nothing, and writes nothing.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ KINDS = {
     "images": re.compile(r"image|imgs|(^|[_-])x([_.-]|$)", re.I),
     "labels": re.compile(r"label|(^|[_-])y([_.-]|$)", re.I),
 }
-"""What the names of files say about what they hold."""
+"""Patterns in file names that show what the files hold."""
 
 
 def read_dataset(
@@ -50,35 +50,35 @@ def read_dataset(
     path : path-like
         One of
 
-        - a folder with four files of images and labels to train on and to test with, as the family of MNIST has them
-          (Fashion-MNIST, KMNIST, QMNIST, EMNIST): IDX, compressed with gzip or not, ``.npy`` or ``.npz``; also in the
-          folder ``raw`` that torchvision makes;
+        - a folder with four files, of training and test images and labels, like the relatives of MNIST (Fashion-MNIST,
+          KMNIST, QMNIST, EMNIST): IDX, compressed with gzip or not, ``.npy`` or ``.npz``; also in torchvision's
+          folder ``raw``;
         - an ``.npz`` file in Keras's layout (``x_train``, ``y_train``, ``x_test``, ``y_test``) or with ``images`` and
           ``labels``;
-        - a CSV file, or a folder with ``train`` and ``test`` in the names of two: a label and the pixels in each
-          row, with or without a header, as Kaggle has them;
-        - a folder of pictures, with a folder for each class, in ``train`` and ``test`` or in none.
+        - a CSV file, or a folder with two whose names contain ``train`` and ``test``, with a label and the pixels in
+          each row, with or without a header, like Kaggle's;
+        - a folder of pictures with a folder per class, either directly or inside ``train`` and ``test``.
     name : str, optional
-        What plots and records call it; by default the name of the file or folder.
+        The name of the dataset in plots and records; by default that of the file or folder.
     transposed : bool, optional
-        Whether the images lie on their side, as EMNIST stores them; by default, if the names of the files begin with
+        Whether the images are transposed, as EMNIST stores them; by default they are if all file names begin with
         "emnist".
     image_size : pair of int
         Height and width to scale pictures to.
     test_fraction : float
-        The share to test with where nothing is set apart.
+        The share to test with if there is no test set.
     pixel_max : float, optional
-        The brightest pixel there may be; by default see `Dataset.from_arrays`.
+        The largest possible pixel; for the default see `Dataset.from_arrays`.
 
     Returns
     -------
     Dataset
-        Labels that are strings, or not from 0, become `Dataset.class_names`.
+        Labels that are strings, or integers that do not start from 0, become `Dataset.class_names`.
 
     Raises
     ------
     DataError
-        If there is nothing of the kind, or it is damaged.
+        If the path holds no dataset in one of these formats, or a damaged one.
 
     Examples
     --------
@@ -110,12 +110,12 @@ def read_dataset(
 
 
 def read_array(path: Path) -> NDArray[Any]:
-    """Read the one array in an .npy, .npz or IDX file.
+    """Read the only array in an .npy, .npz or IDX file.
 
     Raises
     ------
     DataError, IdxError
-        If it is damaged, or something else.
+        If the file is damaged, or holds anything else.
     """
     if path.suffix.lower() == ".npy":
         return read_npy(path)
@@ -128,19 +128,19 @@ def read_array(path: Path) -> NDArray[Any]:
 
 
 def read_npy(path: Path) -> NDArray[Any]:
-    """Read an .npy file whose header may say anything.
+    """Read an .npy file without trusting its header.
 
     Raises
     ------
     DataError
-        If it is damaged, holds Python objects, or promises more than there is.
+        If the file is damaged, holds Python objects, or promises more bytes than it has.
     """
     with open(path, "rb") as file:
         return _npy(file, os.fstat(file.fileno()).st_size, str(path))
 
 
 def _npy(file: Any, size: int, name: str) -> NDArray[Any]:
-    """Read an array from a stream of ``size`` bytes: first the header, then not more than the file has."""
+    """Read an array from a stream of ``size`` bytes: first the header, then at most the remaining bytes."""
     try:
         version = np.lib.format.read_magic(file)
         read_header = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
@@ -159,13 +159,13 @@ def _npy(file: Any, size: int, name: str) -> NDArray[Any]:
         return array.reshape(shape[::-1]).T if fortran else array.reshape(shape)
     except OSError:
         raise
-    except Exception as error:  # the header is a Python literal: any mistake in it is another exception
+    except Exception as error:  # the header is a Python literal, so its errors raise many kinds of exceptions
         words = " ".join(str(error).split())[:200] or type(error).__name__
         raise DataError(f"{name}: not a good .npy file: {words}") from None
 
 
 def _read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """Read the arrays of an .npz file, each no larger than the archive says and than can be made of its bytes."""
+    """Read the arrays of an .npz file, each at most as large as the archive says."""
     try:
         with zipfile.ZipFile(path) as archive:
             held = {}
@@ -193,7 +193,7 @@ def _read_folder(folder: Path, how: dict[str, Any], transposed: bool | None, siz
 
 
 def _four_files(folder: Path) -> dict[tuple[str, str], Path]:
-    """Return the files of images and labels to train on and to test with, or nothing if one is missing."""
+    """Return the four files of training and test images and labels, or an empty dictionary if one is missing."""
     found: dict[tuple[str, str], Path] = {}
     for path in sorted(folder.iterdir()):
         if not path.is_file() or not re.search(r"ubyte|idx|\.np[yz]$", path.name):
@@ -221,14 +221,14 @@ def _read_four(files: dict[tuple[str, str], Path], how: dict[str, Any], transpos
     parts = []
     for part in PARTS:
         images, labels = arrays[part, "images"], arrays[part, "labels"]
-        if labels.ndim == 2 and labels.shape[1] == 8:  # QMNIST: the class, and seven numbers about the writer
+        if labels.ndim == 2 and labels.shape[1] == 8:  # QMNIST has the class, and seven numbers about the writer
             labels = labels[:, 0]
         parts += [np.swapaxes(images, 1, 2) if transposed and images.ndim >= 3 else images, labels]
     return Dataset.from_arrays(*parts, **how)
 
 
 def _read_tables(folder: Path, tables: list[Path], how: dict[str, Any]) -> Dataset:
-    """Read one CSV file, or one to train on and one to test with; one without labels is left out."""
+    """Read one CSV file, or a training and a test file; a test file without labels is ignored."""
     named = {part: [path for path in tables if pattern.search(path.name)] for part, pattern in PARTS.items()}
     if len(tables) == 1:
         return Dataset.from_arrays(*_read_csv(tables[0]), **how)
@@ -242,7 +242,7 @@ def _read_tables(folder: Path, tables: list[Path], how: dict[str, Any]) -> Datas
 
 
 def _read_csv(path: Path, columns: int | None = None) -> tuple[Any, ...]:
-    """Read images and labels; nothing from a table of ``columns`` pixels and no labels, as Kaggle's to predict for."""
+    """Read images and labels; return ``()`` for ``columns`` pixels without labels, such as Kaggle's test files."""
     contents = path.read_bytes()
     try:
         lines = (
@@ -284,7 +284,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _read_pictures(folder: Path, how: dict[str, Any], size: tuple[int, int]) -> Dataset:
-    """Read pictures from a folder for each class."""
+    """Read pictures from one folder per class."""
     parts = {part: folder / part for part in PARTS if (folder / part).is_dir()}
     if set(parts) == set(PARTS):
         names = _classes(parts["train"])

@@ -1,12 +1,13 @@
 """Every picture that xpnet draws.
 
-Each function takes plain data of the host (NumPy arrays, the records of a run, strings) and returns a matplotlib
-`Figure`; `save` writes it. Three things hold for all of them:
+Each function takes plain host data (NumPy arrays, the records of a run, strings) and returns a matplotlib `Figure`,
+which `save` writes. Three rules hold for all of them:
 
-- pyplot stays out: no window, no list of open figures, no current one. They work without a screen and in threads.
-- matplotlib is imported by the functions, not by the module: a run that draws nothing does not wait for it.
-- They look the same whatever style the user has set, in the colours of Okabe and Ito [1]_, which colour-blind people
-  can tell apart, and in sizes that can be read on a phone.
+- They do not use pyplot, so there is no window and no global list of figures. They work without a screen and in
+  threads.
+- The functions import matplotlib, not the modules, so a run that draws nothing does not wait for it.
+- Figures look the same whatever style you have set. They use the colours of Okabe and Ito [1]_, which colour-blind
+  people can tell apart, and sizes that are readable on a phone.
 
 References
 ----------

@@ -1,4 +1,4 @@
-"""Right and wrong answers of a network: the confusion matrix, and the images that it misclassified."""
+"""A network's correct and wrong answers: the confusion matrix and the misclassified images."""
 
 from __future__ import annotations
 
@@ -34,27 +34,27 @@ if TYPE_CHECKING:
 
 
 def confusion_matrix(matrix: ArrayLike, *, title: str, class_names: Sequence[str] | None = None) -> Figure:
-    """Draw how many samples of each class were taken for each.
+    """Draw how many samples of each class were predicted as each class.
 
     Parameters
     ----------
     matrix : array of integers, shape (classes, classes)
-        Counts: a row for each true class, a column for each predicted one.
+        Counts, with a row for each true class and a column for each predicted class.
     title : str
-        Should name the recipe, the dataset and the backend.
+        The title, which should name the recipe, the dataset and the backend.
     class_names : sequence of str, optional
         By default ``0``, ``1``, ...
 
     Returns
     -------
     matplotlib.figure.Figure
-        The counts, each on a blue that deepens with its share of the row. With so many classes that the counts could
-        not be read, there are none, and a line says so.
+        The counts, each on a blue that deepens with its share of the row. If there are too many classes to read the
+        counts, a line says so instead.
 
     Raises
     ------
     ValueError
-        If the matrix is not square, or holds something else than counts, or names do not fit.
+        If the matrix is not square, if it does not hold counts, or if the number of names is wrong.
 
     Examples
     --------
@@ -99,10 +99,10 @@ def _shares(counts: NDArray[Any]) -> NDArray[Any]:
 
 
 def _draw_shares(figure: Figure, ax: Axes, counts: NDArray[Any]) -> None:
-    """Draw each cell in the colour of its share, and what the colours mean below."""
+    """Draw each cell in the colour of its share, and a colour bar below."""
     from matplotlib.colors import PowerNorm
 
-    # Confusions are a few percent of a row: the square root lifts them out of the paper's colour.
+    # Confusions are a few percent of a row; the square root makes them stand out from the paper.
     picture = ax.imshow(_shares(counts), cmap=colour_map(now().shares), norm=PowerNorm(0.5, 0, 1), **PIXELS)
     ax.grid(False)
     bar = figure.colorbar(picture, ax=ax, location="bottom", pad=0.02, aspect=40, ticks=[0, 0.01, 0.05, 0.2, 0.5, 1])
@@ -114,7 +114,7 @@ def _draw_shares(figure: Figure, ax: Axes, counts: NDArray[Any]) -> None:
 
 
 def _write_counts(ax: Axes, counts: NDArray[Any], size: float) -> None:
-    """Write the counts in the colour, dark or white, that stands out from the cell's; zeros only faintly."""
+    """Write the counts, dark or white in contrast to the cell, and zeros faintly."""
     (picture,) = ax.images
     colours = picture.to_rgba(_shares(counts))
     for (row, column), count in np.ndenumerate(counts):
@@ -125,8 +125,8 @@ def _write_counts(ax: Axes, counts: NDArray[Any], size: float) -> None:
 
 
 def _name_classes(ax: Axes, names: Sequence[str], cell: float) -> None:
-    """Write the classes along both axes, on a slant where they are wider than a cell of so many points."""
-    every = math.ceil(1.2 * SMALL / cell)  # With very many classes only some have the room for their names.
+    """Write the classes along both axes, slanted if they are wider than a cell, given in points."""
+    every = math.ceil(1.2 * SMALL / cell)  # With very many classes there is only room for some of the names.
     named = range(0, len(names), every)
     slanted = max(map(len, names)) * 0.62 * SMALL > cell * every
     ax.set_xticks(named, names[::every], parse_math=False)
@@ -149,21 +149,21 @@ def mistakes(
     limit: int = 24,
     probabilities: ArrayLike | None = None,
 ) -> Figure:
-    """Draw images that were misclassified, with the label that was predicted and the true one.
+    """Draw misclassified images with their predicted and true labels.
 
     Parameters
     ----------
     images : array, shape (n, h, w), (n, h, w, channels) or (n, features)
-        All images that were classified, right or wrong. Features are drawn as a square if they fill one.
+        All classified images, correct or not. Features are drawn as a square if they fill one.
     true_labels, predicted_labels : array, shape (n,)
-        What they are, and what they were taken for.
+        The labels of the images, and the predictions.
     title : str
-        Should name the recipe, the dataset and the backend.
+        The title, which should name the recipe, the dataset and the backend.
     limit : int
-        Draw at most so many.
+        The largest number of images to draw.
     probabilities : array, shape (n,) or (n, classes), optional
-        Of the predicted label, or of all. They are written beside the predictions, and the network's surest mistakes
-        come first; without them, the mistakes come in the order of the images.
+        The probability of the predicted label, or of all classes. They are written beside the predictions, and the
+        network's surest mistakes come first. Without them, the mistakes come in the order of the images.
 
     Returns
     -------
@@ -173,7 +173,7 @@ def mistakes(
     Raises
     ------
     ValueError
-        If the shapes do not fit each other, or there are no images, or the limit is below 1.
+        If the shapes do not fit each other, if there are no images, or if the limit is below 1.
 
     Examples
     --------
@@ -220,7 +220,7 @@ def _mistakes_note(n: int, wrong: int, limit: int, sorted_by_certainty: bool) ->
 
 
 def _certainty(probabilities: ArrayLike, predicted: NDArray[Any]) -> NDArray[Any]:
-    """Return the probability that was given to each prediction."""
+    """Return the probability of each prediction."""
     p, n = np.asarray(probabilities, dtype=float), len(predicted)
     if p.ndim == 2 and len(p) == n and predicted.dtype.kind in "iu":
         if predicted.min() < 0 or predicted.max() >= p.shape[1]:

@@ -1,4 +1,4 @@
-"""The parts that all pictures share: colours, sizes, empty figures and sheets, and the way into a file."""
+"""The parts that all pictures share: colours, sizes, empty figures and sheets, and writing to a file."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Style:
-    """The colours of pictures: text and lines, the paper, and what has a meaning of its own."""
+    """The colours of pictures: paper, text, lines, and colours with a fixed meaning."""
 
     paper: str = "white"
     ink: str = "#1a1a1a"
@@ -39,7 +39,7 @@ class Style:
     orange: str = "#e69f00"
     sky: str = "#56b4e9"
     right: str = "#007656"
-    """Of text about what is right, and `wrong` about what is wrong: darker than the others, on white."""
+    """The colour of text about correct answers, as `wrong` is of wrong ones; on white, both are darker for contrast."""
     wrong: str = "#a04600"
     shares: tuple[str, ...] = ("#f7fbff", "#6baed6", "#08306b")
     """From none to all."""
@@ -48,7 +48,7 @@ class Style:
 
     @property
     def series(self) -> tuple[str, ...]:
-        """The colours of things that have none of their own, in the order in which they are taken."""
+        """The colours of series without a fixed colour, in order of use."""
         return (self.blue, self.vermillion, self.green, self.purple, self.orange, self.sky, self.faint, self.ink)
 
     @property
@@ -84,19 +84,19 @@ _style: ContextVar[Style] = ContextVar("style", default=STYLES["light"])
 
 
 def now() -> Style:
-    """Return the colours to draw with."""
+    """Return the current style."""
     return _style.get()
 
 
 @contextlib.contextmanager
 def style(name: str) -> Iterator[None]:
-    """Draw the figures of a ``with`` block in other colours.
+    """Draw the figures of a ``with`` block in another style.
 
     Parameters
     ----------
     name : {"light", "dark"}
-        ``"light"`` draws on white, and is the default. ``"dark"`` draws in light colours on nothing, for a page with a
-        dark background: the figures are transparent.
+        ``"light"`` draws on white, and is the default. ``"dark"`` draws in light colours without a background, for a
+        dark page.
 
     Raises
     ------
@@ -120,40 +120,40 @@ def style(name: str) -> Iterator[None]:
 
 
 PIXELS: dict[str, Any] = {"origin": "upper", "aspect": "equal", "interpolation": "nearest"}
-"""How images are drawn: the first row on top, each pixel a square, none blurred."""
+"""Options that draw images with the first row on top, square pixels and no blurring."""
 
 WIDTH = 5.2
-"""Inches. On a phone, 390 pixels wide, a point is then 1.04 pixels: 9 points are as small as text should be."""
+"""Inches. On a phone of 390 pixels a point is then 1.04 pixels, so text should have at least 9 points."""
 DPI = 160
 POINTS = 72.0
 TITLE, TEXT, SMALL = 12.0, 10.0, 9.0
-"""Sizes of type, in points."""
+"""Font sizes, in points."""
 MARGIN = 12.0
-"""Points, at the sides of a sheet."""
+"""The margin at the sides of a sheet, in points."""
 
 
 # Into a file ----------------------------------------------------------------------------------------------------------
 
 
 def save(figure: Figure, path: str | os.PathLike[str]) -> None:
-    """Write a figure to a file, which is whole or not there at any time.
+    """Write a figure to a file, atomically.
 
-    Where the format has room for them, it holds the figure's title and its description in words (`alt_text`): an SVG
-    in its ``<title>`` and ``<desc>``, which screen readers read.
+    PNG, SVG and PDF files contain the figure's title and its description in words (`alt_text`). An SVG holds them in
+    ``<title>`` and ``<desc>``, which screen readers read.
 
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        From any function of this module, or your own.
+        A figure from any function of this package, or your own.
     path : path-like
-        Its ending decides the format: ``.png``, ``.svg``, ``.pdf``, ...
+        The file, whose suffix determines the format: ``.png``, ``.svg``, ``.pdf``, ...
 
     Raises
     ------
     ValueError
-        If matplotlib writes no such format.
+        If matplotlib does not support the format.
     OSError
-        If the file cannot be written; an old one is as it was.
+        If the file cannot be written; an old one does not change.
 
     Examples
     --------
@@ -169,13 +169,13 @@ def save(figure: Figure, path: str | os.PathLike[str]) -> None:
 
 
 def render(figure: Figure, kind: str) -> bytes:
-    """Return a figure as a file of some kind, ``"png"`` or ``"svg"``: the same bytes for the same figure."""
+    """Return a figure as the bytes of a file, such as ``"png"`` or ``"svg"``; always the same for the same figure."""
     import matplotlib
 
     title, words = " ".join(figure.get_suptitle().split()), alt_text(figure)
     metadata: dict[str, dict[str, Any]] = {
         "png": {"Title": title, "Description": words},
-        # No dates, and no random names.
+        # Without dates and random names, the same figure gives the same bytes.
         "svg": {"Title": title, "Description": words, "Date": None},
         "pdf": {"Title": title, "Subject": words, "CreationDate": None},
     }
@@ -190,7 +190,7 @@ def render(figure: Figure, kind: str) -> bytes:
 
 
 def image_tag(png: str, words: str, width: int) -> str:
-    """Return the HTML of a PNG in base 64, with its description."""
+    """Return the HTML of a base64-encoded PNG with its description."""
     return f'<img src="data:image/png;base64,{png}" alt="{html.escape(words)}" width="{width}" style="max-width:100%">'
 
 
@@ -200,12 +200,12 @@ def alt_text(figure: Figure) -> str:
     Parameters
     ----------
     figure : matplotlib.figure.Figure
-        From any function of this module.
+        A figure from any function of this package.
 
     Returns
     -------
     str
-        Empty for other figures.
+        The description; empty for other figures.
 
     Examples
     --------
@@ -217,7 +217,7 @@ def alt_text(figure: Figure) -> str:
 
 
 def described(figure: Figure, words: str) -> Figure:
-    """Return the figure, which now knows what `alt_text` says of it."""
+    """Set the description that `alt_text` returns, and return the figure."""
     figure.set_label(words)
     return figure
 
@@ -226,7 +226,7 @@ def described(figure: Figure, words: str) -> Figure:
 
 
 def new_figure(title: str, width: float, height: float) -> Figure:
-    """Return an empty figure of so many inches, whose panels make room for each other."""
+    """Return an empty figure, with its size in inches, whose panels make room for each other."""
     from xpnet.plots.figure import XPFigure
 
     figure = XPFigure(figsize=(width, height), dpi=100, layout="constrained", facecolor=now().paper)
@@ -235,9 +235,9 @@ def new_figure(title: str, width: float, height: float) -> Figure:
 
 
 def new_sheet(title: str, note: str, height: float) -> tuple[Figure, Axes, float]:
-    """Return a figure measured in points from its top left corner, and where below its title one can draw.
+    """Return a figure in coordinates of points from its top left corner, and the first free position below its title.
 
-    Galleries and diagrams are drawn on it, at places that are known without trying.
+    Galleries and diagrams are drawn on it at fixed positions.
     """
     from xpnet.plots.figure import XPFigure
 
@@ -256,23 +256,23 @@ def new_sheet(title: str, note: str, height: float) -> tuple[Figure, Axes, float
 
 
 def write(ax: Axes, x: float, y: float, text: str, *, size: float = SMALL, color: str = "", **how: Any) -> None:
-    """Write plain text on a sheet: a dollar sign begins no formula."""
+    """Write plain text on a sheet, where a dollar sign does not begin a formula."""
     placed = {"ha": "center", "va": "center"} | how
     ax.text(x, y, text, fontsize=size, color=color or now().ink, parse_math=False, **placed)
 
 
 def _wrapped(title: str, width: float) -> str:
-    """Break a title into lines that fit a figure of so many inches."""
+    """Break a title into lines that fit a figure's width in inches."""
     return "\n".join(textwrap.wrap(title, int(width * POINTS / (0.62 * TITLE)))) or " "
 
 
 def shorten(text: str, most: int) -> str:
-    """Cut a text that has more than so many characters."""
+    """Cut a text to at most ``most`` characters."""
     return text if len(text) <= most else text[: most - 1] + "…"
 
 
 def clean(ax: Axes) -> None:
-    """Leave of a panel's furniture what helps to read it."""
+    """Remove spines and ticks that do not help to read a panel."""
     colours = now()
     ax.set_facecolor("none")
     ax.spines[["top", "right"]].set_visible(False)
@@ -283,7 +283,7 @@ def clean(ax: Axes) -> None:
 
 
 def head(ax: Axes, text: str) -> None:
-    """Write what a panel shows above its left edge."""
+    """Write a panel's title above its left edge."""
     ax.set_title(text, fontsize=TEXT, color=now().ink, loc="left", parse_math=False)
 
 
@@ -294,7 +294,7 @@ def name_axes(ax: Axes, x: str = "", y: str = "") -> None:
 
 
 def name_rows(ax: Axes, names: list[str]) -> None:
-    """Give a panel a row for each name, the first on top; the axis itself is not drawn."""
+    """Give a panel one row per name, the first on top, without drawing the axis."""
     ax.set_yticks(range(len(names)), names, fontsize=SMALL, color=now().ink, parse_math=False)
     ax.set_ylim(len(names) - 0.5, -0.5)
     ax.tick_params(axis="y", length=0)
@@ -303,21 +303,21 @@ def name_rows(ax: Axes, names: list[str]) -> None:
 
 
 def beside(ax: Axes, text: str, place: tuple[float, float], across: str = "axes fraction") -> None:
-    """Write to the right of a place in a panel: its height in data, and how far across in `across`."""
+    """Write to the right of a position in a panel; its vertical coordinate is in data, its horizontal in ``across``."""
     coords: Any = (across, "data")
     how: dict[str, Any] = {"xytext": (5, 0), "textcoords": "offset points", "va": "center"}
     ax.annotate(text, place, xycoords=coords, fontsize=SMALL, color=now().ink, parse_math=False, **how)
 
 
 def colour_map(stops: tuple[str, ...]) -> Colormap:
-    """Return the colour map that goes evenly through some colours."""
+    """Return the colour map that passes evenly through some colours."""
     from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list("xpnet", stops)
 
 
 def luminance(rgba: NDArray[Any]) -> float:
-    """Return how bright a colour is, from 0 to 1, as WCAG 2 defines it: https://www.w3.org/TR/WCAG21/"""
+    """Return the relative luminance of a colour, from 0 to 1, as defined by WCAG 2: https://www.w3.org/TR/WCAG21/"""
     c = np.asarray(rgba[:3], dtype=float)
     linear = np.where(c <= 0.04045, c / 12.92, ((c + 0.055) / 1.055) ** 2.4)
     return float(linear @ [0.2126, 0.7152, 0.0722])

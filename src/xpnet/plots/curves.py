@@ -24,9 +24,9 @@ def training_curves(history: Sequence[Record], *, title: str) -> Figure:
     Parameters
     ----------
     history : sequence of Record
-        At least one epoch. Sets that were not measured are left out.
+        The records of at least one epoch. Sets that were not measured are left out.
     title : str
-        Should name the recipe, the dataset and the backend.
+        The title, which should name the recipe, the dataset and the backend.
 
     Returns
     -------
@@ -59,19 +59,19 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Record]], *, title: str
     Parameters
     ----------
     histories : mapping of str to sequence of Record
-        What to call each run, and its records.
+        The name of each run, and its records.
     title : str
-        Should say what is compared.
+        The title, which should say what is compared.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A column for each run: loss above, accuracy below.
+        One column per run, with the loss above the accuracy.
 
     Raises
     ------
     ValueError
-        If there is no run, or one without an epoch.
+        If there is no run, or if one has no epochs.
 
     Examples
     --------
@@ -99,7 +99,7 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Record]], *, title: str
 
 
 def _draw_sets(ax: Axes, history: Sequence[Record], quantity: str) -> None:
-    """Draw one quantity, loss or accuracy, of all sets into a panel, with the last values in its legend."""
+    """Draw the loss or the accuracy of all sets into a panel, with the last values in its legend."""
     clean(ax)
     names = []
     for key, (name, colour, marker) in now().sets.items():
@@ -109,7 +109,7 @@ def _draw_sets(ax: Axes, history: Sequence[Record], quantity: str) -> None:
             ax.plot(x, y, color=colour, lw=1.8, marker=marker, ms=5, mew=0, markevery=every, label=name)
             names.append(f"{name} {_number(y[-1])}")
     if names:
-        # Losses fall and accuracies rise: that leaves a corner free.
+        # Losses fall and accuracies rise, which leaves a corner free.
         corner: Any = "upper right" if quantity == "loss" else "lower right"
         ax.legend(ax.lines, names, fontsize=SMALL, labelcolor=now().ink, loc=corner, **LEGEND)
 
@@ -118,7 +118,7 @@ LEGEND: dict[str, Any] = {"frameon": False, "handlelength": 1.2, "handletextpad"
 
 
 def measured(history: Sequence[Record], name: str) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Return the epochs in which a quantity was measured, and its values, NaN where not finite."""
+    """Return the epochs in which a quantity was measured, and its values, with NaN for those that are not finite."""
     if not len(history):
         raise ValueError("history: it is empty, there is no epoch to draw")
     pairs = [(r.epoch, getattr(r, name)) for r in history if getattr(r, name) is not None]
@@ -127,7 +127,7 @@ def measured(history: Sequence[Record], name: str) -> tuple[NDArray[np.float64],
 
 
 def fit_axes(panels: Iterable[Axes], runs: Sequence[Sequence[Record]], quantity: str) -> None:
-    """Give panels the same limits: all epochs of all runs, and all their values."""
+    """Give panels the same limits, which include all epochs and values of all runs."""
     from matplotlib.ticker import MaxNLocator
 
     first, last = min(run[0].epoch for run in runs), max(run[-1].epoch for run in runs)
@@ -139,10 +139,10 @@ def fit_axes(panels: Iterable[Axes], runs: Sequence[Sequence[Record]], quantity:
     if quantity == "loss":
         bottom, top = min(0.0, 1.08 * low), 1.08 * high or 1.0
     else:
-        # Curves that hardly move are not blown up until they seem to.
+        # Do not magnify curves that hardly change.
         low = min(low, high - 0.02)
         space = 0.08 * (high - low)
-        # No accuracy is above 1: there the axis ends, with room for half a marker.
+        # No accuracy exceeds 1, so the axis ends there, with room for half a marker.
         bottom, top = low - space, min(high + space, 1.0 + space / 3)
     for ax in panels:
         ax.set(xlim=(first - margin, last + margin), ylim=(bottom, top))
@@ -151,7 +151,7 @@ def fit_axes(panels: Iterable[Axes], runs: Sequence[Sequence[Record]], quantity:
 
 
 def _last_values(history: Sequence[Record]) -> str:
-    """Say where a run ended, in words."""
+    """Return the last values of a run in words."""
     last = history[-1]
     parts = []
     for key, (name, _, _) in now().sets.items():
@@ -163,7 +163,7 @@ def _last_values(history: Sequence[Record]) -> str:
 
 
 def _number(value: float) -> str:
-    """Write a loss or an accuracy."""
+    """Return a loss or an accuracy as text."""
     if not math.isfinite(value):
         return "not finite"
     return f"{value:.4f}" if value == 0 or 1e-3 <= abs(value) < 1e3 else f"{value:.2e}"

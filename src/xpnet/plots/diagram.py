@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class _Stage(NamedTuple):
-    """A column of the diagram: what is drawn, and what is written under it."""
+    """A column of the diagram: its shape, and the layers and the number of parameters written below it."""
 
     shape: tuple[int, ...]
     names: list[str]
@@ -27,27 +27,27 @@ class _Stage(NamedTuple):
 
 
 def network_diagram(network: Network, *, title: str = "The network") -> Figure:
-    """Draw a network: a column of nodes for each vector, a stack of planes for each image.
+    """Draw a network, with a column of nodes for each vector and a stack of planes for each image.
 
-    Layers that keep the shape and mix nothing (activations, dropout, normalization) are written under the column that
-    they work on.
+    Layers that keep the shape and do not mix features (activations, dropout, normalization) are written below the
+    column of their input.
 
     Parameters
     ----------
     network : Network
-        With weights or without.
+        The network, with or without weights.
     title : str
-        Should name the recipe and the dataset.
+        The title, which should name the recipe and the dataset.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Long networks go on in further rows.
+        The diagram; long networks continue in further rows.
 
     Raises
     ------
     ValueError
-        If a layer of one's own returns samples of more than three axes.
+        If your own layer returns samples with more than three axes.
 
     Examples
     --------
@@ -77,17 +77,17 @@ def network_diagram(network: Network, *, title: str = "The network") -> Figure:
 
 
 PICTURE = 112.0
-"""Points: the height of the columns in a network's diagram."""
+"""The height of the columns in a network's diagram, in points."""
 LINE = 1.3 * SMALL
-"""Points from one line of text to the next."""
+"""The distance of lines of text, in points."""
 
 
 def _stages(network: Network) -> list[_Stage]:
-    """Sort layers into columns: a new one where the shape changes, or where features are mixed."""
+    """Sort layers into columns; a new column begins where the shape changes or where a layer mixes features."""
     stages = [_Stage(_checked_shape("input_shape", network.input_shape), ["input"], 0)]
     for layer, output_shape, count in zip(network.layers, network.shapes[1:], network.sizes, strict=True):
         name, shape, last = _short_name(str(layer)), _checked_shape(str(layer), output_shape), stages[-1]
-        # A normalization has a scale and a shift for each feature; a layer that mixes them has more parameters.
+        # A normalization has a scale and a shift per feature; a layer that mixes features has more parameters.
         if shape == last.shape and count <= 2 * shape[-1]:
             stages[-1] = _Stage(shape, [*last.names, name], last.parameters + count)
         else:
@@ -96,7 +96,7 @@ def _stages(network: Network) -> list[_Stage]:
 
 
 def _short_name(name: str) -> str:
-    """Leave out what a layer's name gives by keyword: ``Conv2D(16, 3, padding='same')`` becomes ``Conv2D(16, 3)``."""
+    """Remove keyword arguments from a layer's name: ``Conv2D(16, 3, padding='same')`` becomes ``Conv2D(16, 3)``."""
     return re.sub(r"(, )?\b\w+=.*\)$", ")", name).removesuffix("()")
 
 
@@ -114,7 +114,7 @@ def _size_text(shape: tuple[int, ...]) -> str:
 
 
 def _stage_text(stage: _Stage, width: float) -> list[tuple[str, str]]:
-    """Return the lines under a column so many points wide, with their colours."""
+    """Return the lines below a column, whose width is in points, with their colours."""
     characters = int(width / (0.58 * SMALL))
     lines = [(line, now().ink) for name in stage.names for line in textwrap.wrap(name, characters)]
     if stage.parameters:
@@ -123,10 +123,10 @@ def _stage_text(stage: _Stage, width: float) -> list[tuple[str, str]]:
 
 
 def _picture_sizes(stages: Sequence[_Stage]) -> dict[tuple[int, ...], tuple[float, float]]:
-    """Return the width and height in points at which the planes of each shape are drawn."""
+    """Return the drawn width and height, in points, of the planes of each shape."""
     shapes = {stage.shape for stage in stages if len(stage.shape) == 3}
     largest = max((max(shape[:2]) for shape in shapes), default=1)
-    # Areas would shrink too fast to see a kernel in the last of them: sides go with the root.
+    # Sides are proportional to the root of the size; otherwise a kernel would be invisible in the smallest planes.
     return {
         shape: (
             max(12.0, 58.0 * math.sqrt(shape[1] / largest)),
@@ -145,7 +145,7 @@ def _draw_row(
     first: bool,
     last: bool,
 ) -> None:
-    """Draw one row of columns, what connects them, and arrows from the row before and to the row after."""
+    """Draw one row of columns, their connections, and arrows from the previous row and to the next."""
     for i, (stage, (x, y)) in enumerate(zip(row, centres, strict=True)):
         is_output = last and i == len(row) - 1
         colour = now().sky if first and i == 0 else now().orange if is_output else now().purple
@@ -158,7 +158,7 @@ def _draw_row(
             _connect_planes(ax, _planes(x0, y0, a.shape, sizes)[-1], _planes(x1, y1, b.shape, sizes)[-1])
             continue
         starts, ends = _ports(x0, y0, a, sizes), _ports(x1, y1, b, sizes)
-        if len(a.shape) == 3:  # An image is unrolled into a vector as a whole: from corner to corner.
+        if len(a.shape) == 3:  # Two lines from the corners show that the whole image is unrolled into the vector.
             lines = [(starts[0], ends[0]), (starts[1], ends[-1])]
         else:
             lines = list(itertools.product(starts, ends))
@@ -172,7 +172,7 @@ def _draw_row(
 
 
 def _arrow(ax: Axes, x0: float, x1: float, y: float) -> None:
-    """Point from a row's end, or to its start, across the margin."""
+    """Draw an arrow from a row's end, or to its start, across the margin."""
     arrow = {"arrowstyle": "->", "color": now().faint, "lw": 1.2, "shrinkA": 0, "shrinkB": 0}
     if x1 - x0 > 40:
         x0, x1 = (x0, x0 + 40) if x0 > POINTS * WIDTH / 2 else (x1 - 40, x1)
@@ -180,7 +180,7 @@ def _arrow(ax: Axes, x0: float, x1: float, y: float) -> None:
 
 
 def _node_heights(y: float, n: int) -> list[float]:
-    """Return where the nodes of a column stand: all, or of many the first four and the last four."""
+    """Return the vertical positions of a column's nodes: all of them, or the first and last four of more than ten."""
     slots = min(n, 10)
     spacing = min(PICTURE / slots, 20.0)
     heights = [y + (i - (slots - 1) / 2) * spacing for i in range(slots)]
@@ -188,7 +188,7 @@ def _node_heights(y: float, n: int) -> list[float]:
 
 
 def _draw_nodes(ax: Axes, x: float, heights: Sequence[float], n: int, colour: str, *, numbered: bool) -> None:
-    """Draw a vector as a column of nodes, with dots for those that are left out."""
+    """Draw a vector as a column of nodes, with dots for omitted ones."""
     if n > 10:
         middle = (heights[0] + heights[-1]) / 2
         ax.plot([x] * 3, [middle - 5, middle, middle + 5], "o", ms=1.8, color=now().ink, zorder=3)
@@ -203,7 +203,7 @@ Sizes = Mapping[tuple[int, ...], tuple[float, float]]
 
 
 def _planes(x: float, y: float, shape: tuple[int, ...], sizes: Sizes) -> list[Box]:
-    """Return left, top, width and height of an image's planes, from the back to the front: four of them at most."""
+    """Return left, top, width and height of an image's planes, at most four, from back to front."""
     width, height = sizes[shape]
     count = min(shape[2], 4)
     shifts = [4.0 * ((count - 1) / 2 - i) for i in range(count)]
@@ -219,7 +219,7 @@ def _draw_planes(ax: Axes, planes: Sequence[Box], colour: str) -> None:
 
 
 def _connect_planes(ax: Axes, source: Box, target: Box) -> None:
-    """Draw the square of an image that a kernel looks at, and lines from it to the value that comes of it."""
+    """Draw the square of an image that a kernel covers, and lines to the resulting value."""
     from matplotlib.patches import Rectangle
 
     (left, top, width, height), (x, y, w, h) = source, target
@@ -231,7 +231,7 @@ def _connect_planes(ax: Axes, source: Box, target: Box) -> None:
 
 
 def _ports(x: float, y: float, stage: _Stage, sizes: Sizes) -> list[tuple[float, float]]:
-    """Return where lines to and from a vector meet its nodes, or an image's stack its outer corners."""
+    """Return the end points of lines: the nodes of a vector, or the outer corners of an image's stack."""
     if len(stage.shape) == 1:
         return [(x, height) for height in _node_heights(y, stage.shape[0])]
     planes = _planes(x, y, stage.shape, sizes)

@@ -1,7 +1,7 @@
-"""Objects show themselves in a notebook: HTML from tables and pictures.
+"""HTML displays of objects in a notebook, made of tables and pictures.
 
-The classes delegate to a function here from their ``_repr_html_``. Nothing is styled but widths and alignment, so that
-it fits a light and a dark notebook.
+The ``_repr_html_`` of each class calls a function here. Only widths and alignment are styled, so that the result suits
+light and dark notebooks.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ COLUMNS = {
     "test_accuracy": "test accuracy",
     "seconds": "seconds",
 }
-"""The names of a record's quantities, for people."""
+"""The readable names of a record's quantities."""
 
 
 # Pieces ---------------------------------------------------------------------------------------------------------------
@@ -48,7 +48,7 @@ def picture(figure: Figure) -> str:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]], *, marked: int | None = None, caption: str = "") -> str:
-    """Return an HTML table with numbers at the right; one row may be marked."""
+    """Return an HTML table with right-aligned numbers; one row may be in bold."""
     lines = [f"<caption>{html.escape(caption)}</caption>"] if caption else []
     lines.append(_row("th", head))
     for i, row in enumerate(rows):
@@ -62,14 +62,14 @@ def _row(tag: str, cells: Sequence[str], style: str = "") -> str:
 
 
 def number(name: str, value: float | None) -> str:
-    """Write one quantity of a record; nothing where it was not measured."""
+    """Return one quantity of a record as text, empty if it was not measured."""
     if value is None:
         return ""
     return str(value) if name == "epoch" else f"{value:.2f}" if name == "seconds" else f"{value:.4f}"
 
 
 def measured_columns(history: Iterable[Record]) -> list[str]:
-    """Return the names of those quantities that some epoch has."""
+    """Return the names of the quantities that were measured in some epoch."""
     records = list(history)
     return [name for name in COLUMNS if any(getattr(record, name) is not None for record in records)]
 
@@ -77,7 +77,7 @@ def measured_columns(history: Iterable[Record]) -> list[str]:
 # Objects --------------------------------------------------------------------------------------------------------------
 
 SHOWN = 30
-"""Epochs of a history: of more, the first and the last ten are shown, and the best."""
+"""The largest number of epochs shown in full; a longer history shows the first and last ten, and the best."""
 
 
 def history_html(history: History) -> str:
@@ -112,7 +112,7 @@ def run_html(run: Run) -> str:
 
 
 def network_html(network: Network) -> str:
-    """Show the diagram and the summary; of layers that cannot be drawn, the summary alone."""
+    """Show the diagram and the summary, or only the summary if a layer cannot be drawn."""
     summary = f'<pre style="font-family:monospace">{html.escape(network.summary())}</pre>'
     try:
         return picture(plots.network_diagram(network)) + summary
@@ -121,7 +121,7 @@ def network_html(network: Network) -> str:
 
 
 def dataset_html(data: Dataset) -> str:
-    """Show sizes, how many samples each class has, and a row of samples."""
+    """Show the sizes, the number of samples of each class, and a row of samples."""
     counts = [np.bincount(labels, minlength=data.classes) for labels in (data.train_labels, data.test_labels)]
     head = ["class", *class_names(data)]
     rows = [[name, *(f"{n:,}" for n in row)] for name, row in zip(("training", "test"), counts, strict=True)]
@@ -131,7 +131,7 @@ def dataset_html(data: Dataset) -> str:
 
 
 def class_names(data: Any) -> list[str]:
-    """Return what to call the classes of a dataset."""
+    """Return the names of a dataset's classes."""
     names = getattr(data, "class_names", None)
     return [str(k) for k in range(data.classes)] if names is None else [str(name) for name in names]
 
@@ -146,11 +146,11 @@ def evaluation_html(evaluation: Evaluation) -> str:
 # A run that goes on ---------------------------------------------------------------------------------------------------
 
 LAST = 8
-"""Epochs of a running run that are shown."""
+"""The number of epochs shown during a run."""
 
 
 def progress_html(header: str, history: History, done: float, epochs: int, elapsed: float, left: float | None) -> str:
-    """Show how far a run is: what it is, a bar, its curves so far, and the last epochs."""
+    """Show the progress of a run: its header, a bar, the curves so far, and the last epochs."""
     times = f"{clock(elapsed)} so far" + ("" if left is None or done >= epochs else f", {clock(left)} left")
     bar = f'<progress value="{done:.3f}" max="{epochs}" style="width:16em"></progress>'
     now = f"{len(history)} of {epochs} epochs, {times}"
@@ -163,14 +163,14 @@ def progress_html(header: str, history: History, done: float, epochs: int, elaps
 
 
 def clock(seconds: float) -> str:
-    """Write a duration."""
+    """Return a duration as text."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
 def accuracy_svg(history: History, width: int = 420, height: int = 110) -> str:
-    """Draw the accuracies so far with a few lines of SVG: drawn again every moment, it must cost nothing."""
+    """Draw the accuracies so far as a little SVG, which is cheap enough for frequent updates."""
     sets = [(name, colour, history.column(f"{key}_accuracy")) for key, (name, colour, _) in canvas.now().sets.items()]
     curves = [(name, colour, [(e, v) for e, v in enumerate(values) if v is not None]) for name, colour, values in sets]
     heights = [v for _, _, curve in curves for _, v in curve]

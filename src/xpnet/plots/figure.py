@@ -1,4 +1,4 @@
-"""The figure that draws itself in a notebook. Imports matplotlib: only functions that draw import this."""
+"""A figure that displays itself in a notebook. Only functions that draw import this module, which needs matplotlib."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from xpnet.plots import canvas
 
 
 class XPFigure(Figure):
-    """A figure of `xpnet.plots`: any matplotlib figure, which Jupyter shows without ``%matplotlib inline``."""
+    """A matplotlib figure that Jupyter shows without ``%matplotlib inline``."""
 
     def __repr__(self) -> str:
-        """Say what is on it."""
+        """Return the description of the figure."""
         return canvas.alt_text(self) or super().__repr__()
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Draw the figure for Jupyter: as HTML, whose ``alt`` every frontend keeps, and as a plain image besides."""
+        """Draw the figure for Jupyter as HTML, whose ``alt`` text every frontend keeps, and as a plain image."""
         png = base64.b64encode(canvas.render(self, "png")).decode()
         width, height = (round(100 * inches) for inches in self.get_size_inches())
         shown = {"alt": canvas.alt_text(self), "width": width, "height": height}

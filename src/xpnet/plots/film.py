@@ -1,4 +1,4 @@
-"""A film of training: what a network has learnt after each epoch, in one file that plays by itself."""
+"""A film of training: weights and answers of a network after each epoch, in one animated file."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from xpnet.runs.history import Record
 
 DIGITS, FILTERS, SAMPLES = 3, 16, 1000
-"""How many images' outputs a film shows, how many filters, and over how many images it counts confusions."""
+"""The numbers of images whose outputs a film shows, of filters, and of images in the confusion matrix."""
 
 
 class Frame(NamedTuple):
@@ -35,31 +35,31 @@ class Frame(NamedTuple):
     weights: NDArray[Any]
     """Pictures of the first layer's weights, shape (n, h, w)."""
     outputs: NDArray[Any]
-    """The probabilities of a few images, shape (images, classes)."""
+    """The class probabilities of a few images, shape (images, classes)."""
     confusion: NDArray[Any]
-    """Shape (classes, classes): counts of labels (rows) and predictions (columns)."""
+    """Counts of labels (rows) and predictions (columns), shape (classes, classes)."""
 
     @property
     def accuracy(self) -> float:
-        """The share that is right."""
+        """The share of correct predictions."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
 
 class Film:
-    """Records what a network has learnt after each epoch, and shows it as a film: a callback for `xpnet.fit`.
+    """A callback for `xpnet.fit` that records a network after each epoch, and shows the records as a film.
 
     Parameters
     ----------
     data : Dataset
-        What is trained on. The film shows the outputs for the first three images of its test set, and counts the
-        confusions of the first 1,000.
+        The data of the run. The film shows the outputs for the first three images of its test set, and the confusion
+        matrix of the first 1,000.
     title : str
-        Should name the recipe, the dataset and the backend.
+        The title, which should name the recipe, the dataset and the backend.
 
     Attributes
     ----------
     frames : list of Frame
-        One for each epoch that was added.
+        One frame per recorded epoch.
 
     Examples
     --------
@@ -80,13 +80,13 @@ class Film:
         self._chosen: NDArray[np.intp] | None = None
 
     def __call__(self, record: Record, network: Any) -> None:
-        """Keep the epoch that has just been trained."""
+        """Record the epoch that has just been trained."""
         self.add(record.epoch, network)
 
     def add(self, epoch: int, network: Any) -> None:
-        """Keep what a network with weights has learnt after an epoch."""
+        """Record a network with weights after an epoch."""
         pictures = weight_pictures(network)
-        if self._chosen is None:  # The same filters all through the film.
+        if self._chosen is None:  # The whole film shows the same filters.
             self._chosen = np.linspace(0, len(pictures) - 1, min(FILTERS, len(pictures))).astype(int)
         probabilities = network.predict_proba(self.images)
         pairs = self.labels.astype(int) * self.classes + np.argmax(probabilities, axis=1)
@@ -94,7 +94,7 @@ class Film:
         self.frames.append(Frame(epoch, pictures[self._chosen], probabilities[:DIGITS], confusion))
 
     def __repr__(self) -> str:
-        """Say what is on it."""
+        """Return a description of the film."""
         if not self.frames:
             return f"Film({self.title}: no frames)"
         first, last = self.frames[0], self.frames[-1]
@@ -104,7 +104,7 @@ class Film:
         )
 
     def _repr_html_(self) -> str:
-        """Play in a notebook."""
+        """Play the film in a notebook."""
         return self.to_svg() if self.frames else repr(self)
 
     # Frames -------------------------------------------------------------------------------------------------------
@@ -115,12 +115,12 @@ class Film:
         Parameters
         ----------
         index : int
-            Which of `frames`; by default the last.
+            The index in `frames`; by default that of the last frame.
 
         Returns
         -------
         matplotlib.figure.Figure
-            The weights and the confusions on the left; on the right a few images, each with the network's answer.
+            The weights and the confusion matrix on the left, and a few images with the network's answers on the right.
         """
         frame = self._require_frames()[index]
         figure = new_figure(self.title, WIDTH, 4.9)
@@ -142,7 +142,7 @@ class Film:
         return described(figure, words)
 
     def _draw_weights(self, ax: Axes, frame: Frame) -> None:
-        """Draw the filters as one mosaic, on the scale of the whole film."""
+        """Draw the filters as one mosaic, with the same scale in every frame."""
         n, h, w = frame.weights.shape
         columns = int(np.ceil(np.sqrt(n)))
         rows = -(-n // columns)
@@ -173,19 +173,19 @@ class Film:
     # Files --------------------------------------------------------------------------------------------------------
 
     def save(self, path: str | os.PathLike[str], *, seconds: float = 0.5) -> None:
-        """Write the film to a file that plays wherever images do.
+        """Write the film to an animated image.
 
         Parameters
         ----------
         path : path-like
-            Ends in ``.svg`` or ``.gif``.
+            The file, whose name ends in ``.svg`` or ``.gif``.
         seconds : float
-            How long a frame stands. The last stands four times as long.
+            The duration of a frame. The last frame lasts four times as long.
 
         Raises
         ------
         ValueError
-            If it has no frames, or the ending is another.
+            If the film has no frames, or if the suffix is another.
         """
         kind = require_path("path", path).suffix.lower()
         if kind not in (".svg", ".gif"):
@@ -195,7 +195,7 @@ class Film:
     def to_svg(self, seconds: float = 0.5) -> str:
         """Return the film as an SVG with a CSS animation.
 
-        Where animations are not wanted or not known, it stands still on the last frame.
+        Where animations are unwanted or unsupported, it shows the last frame.
         """
         pictures = [_small(self.figure(i)) for i in range(len(self._require_frames()))]
         width, height = (round(100 * inches) for inches in self.figure().get_size_inches())
@@ -216,7 +216,7 @@ class Film:
         )
 
     def to_gif(self, seconds: float = 0.5) -> bytes:
-        """Return the film as a GIF that plays for ever."""
+        """Return the film as a GIF that plays in a loop."""
         from PIL import Image
 
         paper = "white" if now().paper != "none" else "#14181e"
@@ -235,13 +235,13 @@ class Film:
 
 
 def _thin_rows(ax: Axes, classes: int) -> None:
-    """Name only the rows that there is room for: the first, the middle and the last."""
+    """Name only the first, the middle and the last row, for lack of room."""
     shown = [0, classes // 2, classes - 1] if classes > 4 else list(range(classes))
     ax.set_yticks(shown, [shorten(str(k), 4) for k in shown])
 
 
 def _animation(seconds: float, length: float) -> str:
-    """Return the style sheet: every frame is seen for its time, one after the other, and the last one for longer."""
+    """Return the style sheet that shows the frames one after the other, the last one for longer."""
     part, last = (100 * x / length for x in (seconds, 4 * seconds))
     frame = ".xpnet-frame"
     return (
@@ -254,7 +254,7 @@ def _animation(seconds: float, length: float) -> str:
 
 
 def _small(figure: Figure) -> bytes:
-    """Return a figure as a PNG with few colours, which takes a quarter of the room."""
+    """Return a figure as a PNG with few colours, which takes a quarter of the space."""
     from PIL import Image
 
     buffer = io.BytesIO()

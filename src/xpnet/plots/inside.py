@@ -35,21 +35,21 @@ if TYPE_CHECKING:
 
 
 def weights(network: Any, *, title: str, limit: int = 40) -> Figure:
-    """Draw what the first layer with weights looks for: its filters, or the weights into each of its units.
+    """Draw the weights of the first layer that has any: its filters, or the weights of each of its units.
 
     Parameters
     ----------
     network : TrainedNetwork
-        With weights, from `xpnet.fit` or `xpnet.load`.
+        A network from `xpnet.fit` or `xpnet.load`.
     title : str
-        Should name the recipe and the dataset.
+        The title, which should name the recipe and the dataset.
     limit : int
-        Draw at most so many: those with the largest weights.
+        The largest number of pictures; the largest weights come first.
 
     Returns
     -------
     matplotlib.figure.Figure
-        As from `filters`.
+        See `filters`.
 
     Raises
     ------
@@ -68,7 +68,7 @@ def weights(network: Any, *, title: str, limit: int = 40) -> Figure:
 
 
 def weight_pictures(network: Any) -> NDArray[Any]:
-    """Return the weights of the first layer that has any as pictures, shape (n, h, w)."""
+    """Return the weights of the first layer that has any, as pictures of shape (n, h, w)."""
     named = network.named_arrays()
     name = next((name for name in named if name.endswith(".weight") and named[name].ndim > 1), None)
     if name is None:
@@ -77,7 +77,7 @@ def weight_pictures(network: Any) -> NDArray[Any]:
     if weight.ndim == 4:
         filters = to_torch_weight(weight)
         return filters.reshape(-1, *filters.shape[2:])
-    # A dense layer: its inputs may be an image that `Flatten` merged, height and channels before width.
+    # The inputs of a dense layer may be an image that `Flatten` merged in the order height, channels, width.
     shapes = [shape for shape in network.shapes[: int(name.split(".")[1]) + 1] if len(shape) > 1]
     if not shapes:
         return as_pictures(weight.T)
@@ -87,26 +87,27 @@ def weight_pictures(network: Any) -> NDArray[Any]:
 
 
 def feature_maps(maps: Mapping[str, ArrayLike], *, title: str, limit: int = 16) -> Figure:
-    """Draw what the layers of a convolutional network make of one image.
+    """Draw the outputs of a convolutional network's layers for one image.
 
     Parameters
     ----------
     maps : mapping of str to array, shape (h, w) or (h, w, channels)
-        Each layer's name and its output for the image, from the first layer on.
+        Each layer's name and its output for the image, in the order of the layers.
     title : str
-        Should name the network and the image.
+        The title, which should name the network and the image.
     limit : int
-        Draw at most so many channels of each layer.
+        The largest number of channels to draw for each layer.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Rows of pictures for each layer, each layer on a scale of its own: black is its least value, white its greatest.
+        Rows of pictures for each layer. Each layer has its own scale, from black for its smallest value to white for
+        its largest.
 
     Raises
     ------
     ValueError
-        If there are no maps, or one has another shape.
+        If there are no maps, or if one has another shape.
 
     Examples
     --------
@@ -159,30 +160,30 @@ def prediction(
     photo: ArrayLike | None = None,
     class_names: Sequence[str] | None = None,
 ) -> Figure:
-    """Draw one answer of a network: the image as the network saw it, and how probable it finds each class.
+    """Draw one answer of a network: the input image, and the probability of each class.
 
     Parameters
     ----------
     seen : array, shape (h, w), (h, w, channels) or (features,)
-        What the network was given, such as 28 by 28 pixels.
+        The network's input, such as 28 by 28 pixels.
     probabilities : array, shape (classes,)
-        Its answer.
+        The network's answer.
     title : str
-        Should name the image.
+        The title, which should name the image.
     photo : array, shape (h, w) or (h, w, 3), optional
-        Where the image came from.
+        The original photograph.
     class_names : sequence of str, optional
         By default ``0``, ``1``, ...
 
     Returns
     -------
     matplotlib.figure.Figure
-        The most probable class is blue.
+        The image and a bar for each class, the most probable one in blue.
 
     Raises
     ------
     ValueError
-        If there is not one probability for each class.
+        If the probabilities are not those of one image, or do not fit ``class_names``.
 
     Examples
     --------
@@ -221,7 +222,7 @@ def _show(ax: Axes, image: NDArray[Any]) -> None:
 
 
 def draw_answer(ax: Axes, probabilities: NDArray[Any], names: Sequence[str], *, written: bool = True) -> None:
-    """Draw a bar for the probability of each class, the greatest in blue."""
+    """Draw a bar for the probability of each class, the largest in blue."""
     clean(ax)
     best = int(np.argmax(probabilities))
     colours = [now().blue if i == best else now().faint for i in range(len(names))]
@@ -234,25 +235,25 @@ def draw_answer(ax: Axes, probabilities: NDArray[Any], names: Sequence[str], *, 
 
 
 def histograms(values: Mapping[str, ArrayLike], *, title: str) -> Figure:
-    """Draw how the numbers of each layer are distributed: its activations, or its gradients.
+    """Draw the distribution of each layer's numbers, such as activations or gradients.
 
     Parameters
     ----------
     values : mapping of str to array
-        Each layer's name and numbers, of any shape. Those that are not finite are counted, and left out.
+        Each layer's name and numbers, of any shape. Numbers that are not finite are counted, but not drawn.
     title : str
-        Should say what they are, and of which network.
+        The title, which should name the numbers and the network.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A row for each layer: a histogram on a scale of its own, with zero marked; its mean, its spread (the standard
-        deviation), and the share that is exactly zero.
+        A row for each layer: a histogram on its own scale with zero marked, the mean, the spread (the standard
+        deviation), and the share of exact zeros.
 
     Raises
     ------
     ValueError
-        If there are no layers, or one has no numbers.
+        If there are no layers, or if one has no numbers.
 
     Examples
     --------
@@ -276,7 +277,7 @@ def histograms(values: Mapping[str, ArrayLike], *, title: str) -> Figure:
 
 
 def _draw_histogram(ax: Axes, name: str, x: NDArray[Any]) -> str:
-    """Draw one row; return what it says in words."""
+    """Draw one row, and return its facts in words."""
     finite = x[np.isfinite(x)]
     clean(ax)
     ax.grid(False)
@@ -287,7 +288,7 @@ def _draw_histogram(ax: Axes, name: str, x: NDArray[Any]) -> str:
     ax.locator_params(axis="x", nbins=4)
     if len(finite):
         heights, edges = np.histogram(finite, bins=50)
-        # The square root: a spike at zero would flatten all the rest.
+        # The square root keeps a spike at zero from flattening all the rest.
         ax.stairs(np.sqrt(heights / max(heights.max(), 1)), edges, fill=True, color=now().blue)
         ax.axvline(0, color=now().faint, lw=0.8, ls=":")
     facts = _facts(x, finite)
@@ -297,7 +298,7 @@ def _draw_histogram(ax: Axes, name: str, x: NDArray[Any]) -> str:
 
 
 def _facts(x: NDArray[Any], finite: NDArray[Any]) -> list[str]:
-    """Say mean, spread, and how many are zero or not finite."""
+    """Return the mean, the spread, the share of zeros, and the number of values that are not finite, in words."""
     facts = [f"mean {finite.mean():.2g}", f"spread {finite.std():.2g}"] if len(finite) else []
     facts.append(f"{np.mean(x == 0):.0%} zero")
     if len(finite) < len(x):

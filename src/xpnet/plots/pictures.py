@@ -1,4 +1,4 @@
-"""Images and learnt filters, one by one or in a gallery."""
+"""Images and learned filters, one by one or in a gallery."""
 
 from __future__ import annotations
 
@@ -33,16 +33,16 @@ if TYPE_CHECKING:
 
 
 def image(image: ArrayLike, label: object = None, *, title: str | None = None) -> Figure:
-    """Draw one image, with its pixels' rows, columns and values.
+    """Draw one image with axes for rows and columns, and a scale of pixel values.
 
     Parameters
     ----------
     image : array, shape (h, w), (h, w, channels) or (features,)
-        Its pixels.
+        The pixels.
     label : int or str, optional
-        What it shows.
+        The image's label.
     title : str, optional
-        Such as the dataset's name.
+        The title, such as the dataset's name.
 
     Returns
     -------
@@ -51,7 +51,7 @@ def image(image: ArrayLike, label: object = None, *, title: str | None = None) -
     Raises
     ------
     ValueError
-        If it has another number of axes, or no pixels.
+        If the image has another number of axes, or no pixels.
 
     Examples
     --------
@@ -87,30 +87,30 @@ def image_row(
     seed: int = 0,
     title: str = "random images",
 ) -> Figure:
-    """Draw a row of images chosen at random, with their labels.
+    """Draw a row of randomly chosen images with their labels.
 
     Parameters
     ----------
     images : array, shape (n, h, w), (n, h, w, channels) or (n, features)
-        To choose from.
+        The images to choose from.
     labels : array, shape (n,)
-        What they show.
+        The labels of the images.
     count : int
-        How many to draw; beyond 8 they go on in a second row.
+        The number of images to draw; more than 8 continue in further rows.
     seed : int
         The same seed chooses the same images.
     title : str
-        Should name the dataset.
+        The title, which should name the dataset.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Under each image stand its label and its index.
+        The images, each with its label and its index.
 
     Raises
     ------
     ValueError
-        If there are not so many images, or not as many labels.
+        If there are fewer images than ``count``, or not as many labels as images.
 
     Examples
     --------
@@ -135,26 +135,26 @@ def image_row(
 
 
 def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
-    """Draw what was learnt as pictures: the weights of convolutions, or those into each unit of a dense layer.
+    """Draw weights as pictures: the filters of a convolution, or the weights of each unit of a dense layer.
 
     Parameters
     ----------
     weights : array, shape (n, h, w)
-        For a dense layer on images, ``weight.T.reshape(-1, h, w)``.
+        The filters; for a dense layer on images, ``weight.T.reshape(-1, h, w)``.
     title : str
-        Should name the layer, the recipe and the dataset.
+        The title, which should name the layer, the recipe and the dataset.
     limit : int
-        Draw at most so many: of more, those with the largest weights.
+        The largest number of filters to draw; if there are more, those with the largest weights are drawn.
 
     Returns
     -------
     matplotlib.figure.Figure
-        On one scale: blue is positive, red negative, white zero.
+        The filters on one scale, where blue is positive, red negative and white zero.
 
     Raises
     ------
     ValueError
-        If the shape is another, or a weight is not finite, or the limit is below 1.
+        If the shape is another, if a weight is not finite, or if the limit is below 1.
 
     Examples
     --------
@@ -190,7 +190,7 @@ def filters(weights: ArrayLike, *, title: str, limit: int = 100) -> Figure:
 
 
 def as_pictures(images: ArrayLike) -> NDArray[Any]:
-    """Bring images to (n, h, w) in shades of grey, or (n, h, w, 3) in colours from 0 to 1."""
+    """Convert images to shape (n, h, w) in shades of grey, or (n, h, w, 3) in colours from 0 to 1."""
     x = np.asarray(images)
     if x.dtype.kind not in "biuf":
         raise ValueError(f"images: must hold numbers, not {x.dtype}")
@@ -210,7 +210,7 @@ def as_pictures(images: ArrayLike) -> NDArray[Any]:
 
 
 def grey_limits(images: NDArray[Any]) -> tuple[float, float]:
-    """Return what to draw as black and as white: zero, or the least value below it, and the greatest."""
+    """Return the values to draw as black and as white: the smallest value, but at most zero, and the largest."""
     low, high = min(0.0, float(np.min(images))), float(np.max(images))
     return (low, high) if high > low else (low, low + 1.0)
 
@@ -227,7 +227,7 @@ def gallery(
     cmap: str | Colormap = "gray",
     bar: str = "",
 ) -> Figure:
-    """Lay pictures out on a sheet, row by row, with lines of text in colours under each."""
+    """Lay pictures out on a sheet, row by row, with lines of coloured text below each."""
     gap, lines = 6.0, max(map(len, captions), default=0)
     width = POINTS * WIDTH - 2 * MARGIN
     if columns is None:
@@ -237,7 +237,7 @@ def gallery(
         columns = max(1, len(pictures))
     pitch = min(width / columns, 120.0)
     side = min(pitch - gap, 88.0 if captions else pitch)
-    # A picture keeps its proportions, unless it would become a hair.
+    # A picture keeps its proportions, unless it would become very thin.
     h, w = pictures.shape[1:3]
     size = (side * max(min(1.0, w / h), 0.2), side * max(min(1.0, h / w), 0.2))
     height = size[1] + 1.3 * SMALL * lines + (1.5 * gap if lines else gap)
@@ -263,7 +263,7 @@ def gallery(
 
 
 def _columns(count: int) -> int:
-    """Return how many pictures to put in a row: a wide sheet, and a full last row if it can be had."""
+    """Return the number of pictures per row that gives a wide sheet and, if possible, a full last row."""
     ideal = math.sqrt(2.5 * count)
     return min(range(4, 9), key=lambda columns: abs(columns - ideal) + 2.0 * (count % columns > 0))
 
@@ -276,7 +276,7 @@ def place_picture(
     limits: tuple[float, float],
     cmap: str | Colormap,
 ) -> None:
-    """Draw a picture into the box of the given top left corner and size, with a thin frame."""
+    """Draw a picture with a thin frame into a box, given by its top left corner and size."""
     from matplotlib.patches import Rectangle
 
     (left, top), (width, height) = corner, size
@@ -292,7 +292,7 @@ def place_picture(
 
 
 def _colour_bar(figure: Figure, ax: Axes, label: str) -> None:
-    """Draw the scale of a gallery's pictures at the foot of the sheet."""
+    """Draw the scale of a gallery's pictures at the bottom of the sheet."""
     height = POINTS * figure.get_figheight()
     scale = figure.add_axes((0.3, 22 / height, 0.4, 7 / height))
     bar = figure.colorbar(ax.images[0], cax=scale, orientation="horizontal")

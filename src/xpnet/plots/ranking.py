@@ -1,4 +1,4 @@
-"""Recipes and backends compared: what they reach, and how long they take."""
+"""Comparisons of recipes and backends: their accuracies and times."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ if TYPE_CHECKING:
 
 
 def ladder(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
-    """Draw what each recipe reaches, and how long it takes.
+    """Draw the test accuracy and the training time of each recipe.
 
     Parameters
     ----------
     rows : sequence of mapping
-        In the order of the ladder, each with ``recipe`` (str), ``seconds`` (more than 0) and ``test_accuracy``
-        (from 0 to 1).
+        The rows in the order of the ladder, each with ``recipe`` (str), ``seconds`` (more than 0) and
+        ``test_accuracy`` (from 0 to 1).
     title : str
-        Should name the dataset and the backend.
+        The title, which should name the dataset and the backend.
 
     Returns
     -------
     matplotlib.figure.Figure
-        A row for each recipe, with its test accuracy and its seconds, both on logarithmic axes. That of the accuracy
-        goes by the error: from 98% to 99% is as far as from 80% to 90%, for each halves the mistakes.
+        A row for each recipe, with its test accuracy and its seconds, both on logarithmic axes. The accuracy is drawn
+        by its error: the distance from 98% to 99% is that from 80% to 90%, since both halve the mistakes.
 
     Raises
     ------
     ValueError
-        If there are no rows, or a value is missing or out of its range.
+        If there are no rows, or if a value is missing or out of range.
 
     Examples
     --------
@@ -71,11 +71,11 @@ def ladder(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
 
 
 def _draw_accuracies(ax: Axes, accuracies: Sequence[float]) -> None:
-    """Draw a point in each row, at the logarithm of its error: the axis runs backward, and its ticks are accuracies."""
+    """Draw a point in each row at the logarithm of its error, on a reversed axis whose ticks are accuracies."""
     from matplotlib.ticker import FuncFormatter
 
     errors = [1.0 - accuracy for accuracy in accuracies]
-    # No error would be infinitely far away: it stands where half the least error does.
+    # An error of zero would be infinitely far away; it is drawn as half of the smallest other error.
     least = min((error for error in errors if error > 0), default=0.01)
     _draw_points(ax, [max(error, least / 2) for error in errors], now().blue)
     ax.invert_xaxis()
@@ -85,7 +85,7 @@ def _draw_accuracies(ax: Axes, accuracies: Sequence[float]) -> None:
 
 
 def _draw_seconds(ax: Axes, seconds: Sequence[float]) -> None:
-    """Draw a point in each row, at the logarithm of its time."""
+    """Draw a point in each row at the logarithm of its time."""
     from matplotlib.ticker import FuncFormatter
 
     _draw_points(ax, seconds, now().orange)
@@ -95,7 +95,7 @@ def _draw_seconds(ax: Axes, seconds: Sequence[float]) -> None:
 
 
 def _draw_points(ax: Axes, values: Sequence[float], colour: str) -> None:
-    """Draw a point in each row on a logarithmic axis, which has at least two ticks."""
+    """Draw a point in each row on a logarithmic axis with at least two ticks."""
     from matplotlib.ticker import LogLocator, NullLocator
 
     clean(ax)
@@ -115,24 +115,24 @@ def _write_values(ax: Axes, values: Sequence[str]) -> None:
 
 
 def comparison(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
-    """Draw one recipe on several backends: the curves over each other, the times side by side.
+    """Draw one recipe on several backends, with the curves in one panel and the times in another.
 
     Parameters
     ----------
     rows : sequence of mapping
-        Each with ``backend`` (str), ``history`` (sequence of Record) and ``seconds`` (at least 0).
+        One row per backend, with ``backend`` (str), ``history`` (sequence of Record) and ``seconds`` (at least 0).
     title : str
-        Should name the recipe and the dataset.
+        The title, which should name the recipe and the dataset.
 
     Returns
     -------
     matplotlib.figure.Figure
-        Curves that agree hide each other; so the first is the broadest and those after are ever narrower.
+        The curves and the times. Equal curves would hide each other, so each is drawn narrower than the one before.
 
     Raises
     ------
     ValueError
-        If there are no rows, or a value is missing or out of its range.
+        If there are no rows, or if a value is missing or out of range.
 
     Examples
     --------
@@ -169,7 +169,7 @@ def comparison(rows: Sequence[Mapping[str, Any]], *, title: str) -> Figure:
 
 
 def _agreement(runs: Sequence[Sequence[Record]], name: str) -> str:
-    """Say how far the curves lie apart, in the epochs that all of them have."""
+    """Return the largest distance of the curves, over their common epochs, in words."""
     curves = [dict(zip(*measured(run, name), strict=True)) for run in runs]
     shared = set.intersection(*map(set, curves))
     if len(runs) < 2 or not shared:

@@ -1,7 +1,7 @@
-"""Files of arrays, and the folder of a run: what is written survives, what is read is checked.
+"""Files of arrays, and the folder of a run: writes are atomic, and every read is checked.
 
-Arrays are kept in the safetensors format: names, dtypes, shapes and plain bytes. No file is ever unpickled. Each
-carries a SHA-256 over its contents, so a flipped bit is found when the file is read and not in the results.
+Arrays are kept in the safetensors format: names, dtypes, shapes and plain bytes. No file is ever unpickled. Each file
+contains a SHA-256 of its contents, so a flipped bit is found when the file is read, not in the results.
 """
 
 from __future__ import annotations
@@ -28,18 +28,18 @@ from xpnet.runs.untrusted import parse_json, read_bounded, shown
 Arrays = dict[str, NDArray[Any]]
 
 KEPT = 2
-"""How many checkpoints stay: the newest, and one to fall back on."""
+"""The number of checkpoints that stay: the newest, and one to fall back on."""
 
 _CHECKSUM = "xpnet.sha256"
 _META = "xpnet.meta"
 _NAME = re.compile(r"epoch-([0-9]{1,9})\.safetensors")
 _MOST = 1 << 36
-"""Bytes of a file of arrays, where nobody knows better."""
+"""The default limit of a file of arrays, in bytes."""
 _MOST_DIFFERENCES = 20
 
 
 class CheckpointError(ValueError):
-    """A file of arrays is damaged, or not what it should be; the message names it.
+    """A file or folder of a run is missing, damaged or invalid; the message names it.
 
     Examples
     --------
@@ -101,11 +101,11 @@ class Checkpoint:
     Attributes
     ----------
     epoch : int
-        The last epoch that was finished.
+        The last finished epoch.
     arrays : dict of str to array
-        On the host.
+        NumPy arrays.
     meta : dict
-        All else, in what JSON can hold.
+        Everything else, in a JSON-serializable form.
     """
 
     epoch: int
@@ -117,28 +117,28 @@ class Checkpoint:
 
 
 def save_arrays(path: str | os.PathLike[str], arrays: Arrays, meta: Mapping[str, Any]) -> None:
-    """Write arrays and a description to a safetensors file, whole or not at all.
+    """Write arrays and a description to a safetensors file, atomically.
 
     Parameters
     ----------
     path : path-like
         The file.
     arrays : dict of str to array
-        Of any memory layout and byte order; numbers of a dtype that safetensors has.
+        Arrays of any memory layout and byte order, with dtypes that safetensors supports.
     meta : mapping
-        In what JSON can hold.
+        The description, in a JSON-serializable form.
 
     Raises
     ------
     TypeError
-        If the format has no such dtype.
+        If the format does not support a dtype.
     OSError
-        If the file cannot be written; an older one under its name stays.
+        If the file cannot be written; an older file of this name stays.
     """
     from safetensors import SafetensorError
     from safetensors.numpy import save
 
-    # safetensors writes the memory of a transposed or strided array as if it were in order.
+    # safetensors writes the memory of a transposed or strided array as if it were contiguous.
     ordered = {name: _in_order(array) for name, array in arrays.items()}
     text = json.dumps(meta, sort_keys=True)
     try:
@@ -150,14 +150,14 @@ def save_arrays(path: str | os.PathLike[str], arrays: Arrays, meta: Mapping[str,
 
 
 def load_arrays(path: str | os.PathLike[str], most: int = _MOST) -> tuple[Arrays, dict[str, Any]]:
-    """Read what `save_arrays` wrote, and check it.
+    """Read and check a file that `save_arrays` wrote.
 
     Parameters
     ----------
     path : path-like
         The file.
     most : int
-        How many bytes it may have.
+        The largest size accepted, in bytes.
 
     Returns
     -------
@@ -167,9 +167,9 @@ def load_arrays(path: str | os.PathLike[str], most: int = _MOST) -> tuple[Arrays
     Raises
     ------
     CheckpointError
-        If the file is damaged, or was written by something else.
+        If the file is damaged, or was written by another program.
     OSError
-        If it cannot be read.
+        If the file cannot be read.
     """
     from safetensors import SafetensorError
 
@@ -185,12 +185,12 @@ def load_arrays(path: str | os.PathLike[str], most: int = _MOST) -> tuple[Arrays
 def check_arrays(
     expected: Mapping[str, tuple[int, ...]], arrays: Arrays, name: str, dtypes: tuple[str, ...] = DTYPES
 ) -> None:
-    """See that arrays are those of a network, all of them and no others.
+    """Check that arrays are exactly those of a network.
 
     Raises
     ------
     CheckpointError
-        Naming what is missing, too many, or of another shape or dtype.
+        Naming arrays that are missing, unknown, not finite, or of another shape or dtype.
     """
     problems = [f"{key} is missing" for key in expected if key not in arrays]
     problems += [f"{shown(key)} is not part of this network" for key in arrays if key not in expected]
@@ -208,15 +208,15 @@ def check_arrays(
 
 def _in_order(array: NDArray[Any]) -> NDArray[Any]:
     array = np.asarray(array)
-    # ascontiguousarray would give an array without axes one.
+    # ascontiguousarray would add an axis to an array without axes.
     return np.array(array, dtype=array.dtype.newbyteorder("="), order="C", copy=True)
 
 
 def _decode(data: bytes) -> tuple[Arrays, dict[str, Any]]:
-    """Take a file's bytes apart; what may be wrong with them is told by many exceptions."""
+    """Decode a file's bytes; damage may raise many kinds of exceptions."""
     from safetensors.numpy import load
 
-    # The reader does not give the metadata.
+    # safetensors' `load` does not return the metadata.
     length = int.from_bytes(data[:8], "little")
     if len(data) < 8 or length > len(data) - 8:
         raise ValueError("it ends before its header does")
@@ -259,19 +259,24 @@ class RunDirectory:
 
     @property
     def checkpoints(self) -> Path:
-        """The folder of its checkpoints."""
+        """The subfolder of the checkpoints."""
         return self.path / "checkpoints"
+
+    @property
+    def begun(self) -> bool:
+        """Whether a run has written there."""
+        return self.checkpoints.is_dir() or (self.path / "model.safetensors").exists()
 
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
-        """Keep other runs out for the time of a ``with`` block.
+        """Keep other runs out of the folder inside a ``with`` block.
 
-        The system lets go of the lock when the process ends, however it ends.
+        The system releases the lock when the process ends, however it ends.
 
         Raises
         ------
         ValueError
-            If the folder, or that of the checkpoints in it, cannot be written to.
+            If the folder or its subfolder of checkpoints is not writable.
         BusyError
             If another run holds the lock.
         """
@@ -279,7 +284,7 @@ class RunDirectory:
 
         file = self.path / ".lock"
         held = FileLock(file, timeout=0)
-        # Before the lock nothing is written, not even to try: the run that holds it would sweep that away.
+        # Nothing is written before the lock is held, not even a probe: the run that holds it would remove that.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
             held.acquire()
@@ -293,54 +298,54 @@ class RunDirectory:
             check_writable_directory(self.checkpoints)
             sweep_temporaries(self.path)
             sweep_temporaries(self.checkpoints)
-            flush_directory(self.path)  # the name of the folder of checkpoints must last as they do
+            flush_directory(self.path)  # the subfolder's name must be as durable as the checkpoints
             yield
         finally:
             with contextlib.suppress(OSError):
                 self.checkpoints.rmdir()  # only if nothing came of the run
-            # Before the release: who opened the file earlier finds it unlinked and does not take it for the lock.
-            # Windows removes no open file, and so keeps this one.
+            # Unlink before the release: a process that opened the file earlier finds it unlinked, and does not use it
+            # as the lock. Windows cannot remove an open file, so there it stays.
             with contextlib.suppress(OSError):
                 file.unlink()
             held.release()
 
     def save_checkpoint(self, checkpoint: Checkpoint) -> None:
-        """Write a checkpoint, then drop all but the last `KEPT`.
+        """Write a checkpoint, then remove all but the last `KEPT`.
 
         Raises
         ------
         OSError
-            If it cannot be written; the ones before stay.
+            If it cannot be written; the earlier ones stay.
         """
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        # Before, not after: what an interrupted write has left takes room.
+        # Sweep before writing, because the remains of an interrupted write take space.
         sweep_temporaries(self.checkpoints)
         path = self.checkpoints / f"epoch-{checkpoint.epoch:05d}.safetensors"
         save_arrays(path, checkpoint.arrays, {"epoch": checkpoint.epoch, "meta": checkpoint.meta})
         saved = self._saved()
-        # A later epoch is of a damaged file that was passed over: counted, it would push out a good one.
+        # A file of a later epoch was damaged and skipped. If it counted, it would displace a good one.
         kept = [old for epoch, old in saved if epoch <= checkpoint.epoch][:KEPT]
         for _, old in saved:
             if old not in kept:
                 old.unlink(missing_ok=True)
 
     def latest_checkpoint(self, most: int = _MOST) -> Checkpoint | None:
-        """Read the newest checkpoint that is whole.
+        """Read the newest undamaged checkpoint.
 
         Parameters
         ----------
         most : int
-            How many bytes one may have.
+            The largest size accepted, in bytes.
 
         Returns
         -------
         Checkpoint or None
-            ``None`` when there is not one file.
+            ``None`` if there is no file.
 
         Warns
         -----
         UserWarning
-            Naming newer ones that are damaged.
+            Naming newer files that are damaged.
 
         Raises
         ------
@@ -380,16 +385,16 @@ def _load_checkpoint(path: Path, epoch: int, most: int) -> Checkpoint:
 
 
 FREE_TO_CHANGE = {"epochs", "backend", "device", "ranks", "versions", "workers", "threads", "images"}
-"""The settings that a resumed run may change: to train for longer, and to go on elsewhere."""
+"""The settings that may differ when a run is resumed, to train for longer or on another machine."""
 
 
 def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: Set[str]) -> None:
-    """See that a run is resumed as it was begun.
+    """Check that a run is resumed with the settings that it started with.
 
     Parameters
     ----------
     saved, current : mapping
-        The configurations, of nested mappings.
+        The configurations, as nested mappings.
     free : set of str
         Names at the top level that may differ.
 
@@ -409,11 +414,11 @@ def compare_configs(saved: Mapping[str, Any], current: Mapping[str, Any], free: 
 def config_differences(
     one: Mapping[str, Any], other: Mapping[str, Any], free: Set[str] = frozenset()
 ) -> list[tuple[str, str, str]]:
-    """Return in what two configurations differ: the setting, its value in the one, its value in the other.
+    """Return the differences of two configurations: the setting, its value in the first, its value in the second.
 
-    Of very different ones the first 20 differences are enough.
+    At most 20 differences are returned.
     """
-    # By way of JSON, since that is where a saved one has been: it knows no tuples.
+    # Both go through JSON, as the saved one did, because JSON turns tuples into lists.
     a, b = (json.loads(json.dumps({k: v for k, v in c.items() if k not in free})) for c in (one, other))
     return sorted(itertools.islice(_differences(a, b, ""), _MOST_DIFFERENCES))
 
@@ -422,12 +427,12 @@ _ABSENT = object()
 
 
 def _differences(a: Any, b: Any, name: str) -> Iterator[tuple[str, str, str]]:
-    """Name each difference by its path, such as ``network.layers.0.units``, as long as more are asked for."""
+    """Yield each difference with its path, such as ``network.layers.0.units``."""
     inside_a, inside_b = _settings(a), _settings(b)
     left, right = _ABSENT if inside_a else a, _ABSENT if inside_b else b
     if left != right:
         yield name, _value(left), _value(right)
-    # Plain settings before those with settings inside.
+    # Plain settings come before nested ones.
     for key in sorted(inside_a | inside_b, key=lambda key: bool(_settings(inside_a.get(key) or inside_b.get(key)))):
         yield from _differences(
             inside_a.get(key, _ABSENT), inside_b.get(key, _ABSENT), f"{name}.{shown(key)}" if name else shown(key)
@@ -435,7 +440,7 @@ def _differences(a: Any, b: Any, name: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _settings(value: Any) -> dict[str, Any]:
-    """Return the settings in a table or a list of tables; nothing for all else."""
+    """Return the settings in a dictionary or a list of dictionaries; an empty dictionary for anything else."""
     if isinstance(value, list) and any(isinstance(part, dict) for part in value):
         return {str(i): part for i, part in enumerate(value)}
     return value if isinstance(value, dict) else {}

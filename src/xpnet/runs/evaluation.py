@@ -1,4 +1,4 @@
-"""Right and wrong answers of a network: the confusion matrix and the figures that follow from it, on the host."""
+"""Evaluation of a network on the host: the confusion matrix, and the measures that follow from it."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from xpnet.parts import require_instance
 
 @dataclass(frozen=True, eq=False)
 class Evaluation:
-    """How a network did on a set of samples.
+    """The results of a network on a set of samples.
 
     Attributes
     ----------
     predictions : array of integers, shape (n,)
         The predicted classes.
     confusion : array of integers, shape (classes, classes)
-        How many samples of each class (row) were taken for each (column).
+        The number of samples of each class (row) that were predicted as each class (column).
 
     Examples
     --------
@@ -39,7 +39,7 @@ class Evaluation:
     confusion: NDArray[np.int64]
 
     def __repr__(self) -> str:
-        """Say how many samples there were, and how many are right."""
+        """Return the number of samples and the accuracy."""
         return f"Evaluation({int(self.confusion.sum()):,} samples, accuracy {self.accuracy:.4f})"
 
     def _repr_html_(self) -> str:
@@ -50,21 +50,21 @@ class Evaluation:
 
     @property
     def accuracy(self) -> float:
-        """The share of samples that are right."""
+        """The share of samples that were predicted correctly."""
         return float(np.trace(self.confusion) / self.confusion.sum())
 
     @property
     def precision(self) -> NDArray[np.float64]:
-        """Of what was taken for each class, the share that is; NaN for a class that was never predicted."""
+        """The share of correct predictions of each class; NaN for a class that was never predicted."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=0))
 
     @property
     def recall(self) -> NDArray[np.float64]:
-        """Of each class, the share that was found; NaN for a class without samples."""
+        """The share of each class's samples that were predicted correctly; NaN for a class without samples."""
         return _ratio(np.diag(self.confusion), self.confusion.sum(axis=1))
 
     def to_dict(self) -> dict[str, Any]:
-        """Return the numbers as JSON can hold them, NaN as None."""
+        """Return the numbers in a JSON-serializable form, with NaN as None."""
         return {
             "samples": int(self.confusion.sum()),
             "accuracy": self.accuracy,
@@ -83,7 +83,7 @@ class Evaluation:
 
 
 def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: int) -> NDArray[np.int64]:
-    """Count how often each class was taken for each.
+    """Count how often each class was predicted as each class.
 
     Parameters
     ----------
@@ -95,12 +95,12 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
     Returns
     -------
     array, shape (classes, classes)
-        Row: the label. Column: the prediction.
+        A row for each label, and a column for each prediction.
 
     Raises
     ------
     ValueError
-        If there are not as many of the one as of the other, or a number is no class.
+        If the two have different lengths, or a number is not a class.
 
     Examples
     --------
@@ -118,14 +118,14 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
 
 
 def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
-    """Let a network with weights predict the test set of a dataset.
+    """Evaluate a network with weights on the test set of a dataset.
 
     Parameters
     ----------
     network : TrainedNetwork
         From `xpnet.fit` or `xpnet.load`.
     data : Dataset
-        Its test set is used.
+        The dataset whose test set is used.
 
     Returns
     -------
@@ -152,7 +152,7 @@ def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
         )
     images = data.test_images
     if images.dtype.kind in "ui" and data.pixel_max != network.pixel_max:
-        images = images / np.asarray(data.pixel_max, network.dtype)  # by the dataset's own brightest pixel
+        images = images / np.asarray(data.pixel_max, network.dtype)  # scaled by the dataset's own largest pixel
     predictions = network.predict(images)
     return Evaluation(predictions, confusion_matrix(data.test_labels, predictions, data.classes))
 

@@ -1,4 +1,4 @@
-"""The record of a run: one row of numbers for each epoch."""
+"""The record of a run: one row of numbers per epoch."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ class Record:
     Attributes
     ----------
     epoch : int
-        From 0 on.
+        The number of the epoch, from 0.
     train_loss, train_accuracy : float
-        Over the training samples as they were used: with dropout, while the parameters changed.
+        Averages over the training samples during the epoch: with dropout, and while the parameters changed.
     val_loss, val_accuracy, test_loss, test_accuracy : float or None
-        After the epoch, on the validation and the test set; ``None`` where not measured.
+        Averages over the validation and the test set after the epoch; ``None`` if not measured.
     seconds : float
-        For the training of this epoch, without evaluation.
+        The training time of this epoch, without evaluation.
 
     Examples
     --------
@@ -52,10 +52,10 @@ class Record:
     seconds: float = 0.0
 
     def merit(self, metric: str) -> tuple[float, float]:
-        """Say how good the epoch is by a metric: of two, the greater is the better.
+        """Return a value that ranks epochs by a metric; the greater, the better.
 
-        On a small validation set the accuracy is soon as high as it gets, while the network still learns: of equal
-        accuracies the lower loss decides. NaN where the metric was not measured.
+        On a small validation set the accuracy soon stops rising while the network still learns, so among equal
+        accuracies the lower loss wins. The value is NaN if the metric was not measured.
         """
         value, loss = getattr(self, metric), getattr(self, f"{metric.partition('_')[0]}_loss")
         value = math.nan if value is None else value
@@ -68,7 +68,7 @@ class Record:
 
 
 def count_of_epochs(count: int) -> str:
-    """Write a number of epochs for people to read."""
+    """Return a number of epochs in words."""
     return f"{count} epoch{'' if count == 1 else 's'}"
 
 
@@ -83,7 +83,7 @@ class History(Sequence[Record]):
     Parameters
     ----------
     records : iterable of Record, optional
-        To start with.
+        The first records.
 
     Examples
     --------
@@ -108,7 +108,7 @@ class History(Sequence[Record]):
         return History(self._records[index]) if isinstance(index, slice) else self._records[index]
 
     def __iter__(self) -> Iterator[Record]:
-        """Go through the records."""
+        """Iterate over the records."""
         return iter(self._records)
 
     def __eq__(self, other: object) -> bool:
@@ -118,7 +118,7 @@ class History(Sequence[Record]):
     __hash__: ClassVar[None] = None  # type: ignore[assignment]
 
     def __repr__(self) -> str:
-        """Say how many epochs there are, and how the last one ended."""
+        """Return the number of epochs and the last results."""
         if not self:
             return "History(0 epochs)"
         last = [f"{name} {value:.4g}" for name in METRICS if (value := getattr(self[-1], name)) is not None]
@@ -132,11 +132,11 @@ class History(Sequence[Record]):
 
     @property
     def seconds(self) -> float:
-        """How long training took, without evaluation."""
+        """The training time, without evaluation."""
         return sum(record.seconds for record in self)
 
     def appended(self, record: Record) -> History:
-        """Return a history with one record more."""
+        """Return a history with one more record."""
         return History((*self._records, record))
 
     def column(self, name: str) -> list[float | None]:
@@ -154,7 +154,7 @@ class History(Sequence[Record]):
     def best(self, metric: str) -> Record:
         """Return the epoch with the highest accuracy or the lowest loss.
 
-        Of equal accuracies the one with the lower loss is the better, as in early stopping; else the earliest.
+        Among equal accuracies the lower loss wins, as in early stopping, and then the earlier epoch.
 
         Parameters
         ----------
@@ -164,7 +164,7 @@ class History(Sequence[Record]):
         Raises
         ------
         ValueError
-            If there is no such metric, or it was never measured.
+            If there is no such metric, or if it was never measured.
         """
         if metric not in METRICS:
             raise ValueError(f"metric {metric!r}: unknown; there are {', '.join(METRICS)}")
@@ -179,19 +179,19 @@ class History(Sequence[Record]):
 
     @classmethod
     def from_dicts(cls, rows: Sequence[dict[str, Any]]) -> History:
-        """Build a history from what `to_dicts` returned.
+        """Build a history from the dictionaries of `to_dicts`.
 
         Raises
         ------
         ValueError
-            If a row has other columns, or something else than numbers in them.
+            If a row has other columns, or if a value is not a number.
         """
         return cls([_record(row) for row in rows])
 
     def to_csv(self, path: str | os.PathLike[str]) -> None:
-        """Write a CSV file with a row for each epoch; what was not measured stays empty.
+        """Write a CSV file with one row per epoch; values that were not measured stay empty.
 
-        Numbers are written so that `from_csv` reads the very same.
+        `from_csv` reads exactly the same numbers.
         """
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
@@ -202,18 +202,18 @@ class History(Sequence[Record]):
 
     @classmethod
     def from_csv(cls, path: str | os.PathLike[str]) -> History:
-        """Read what `to_csv` wrote.
+        """Read a file that `to_csv` wrote.
 
         Raises
         ------
         ValueError
-            If the file is something else, naming the line.
+            If the file is not a history, naming the line.
         """
         try:
             text = read_bounded(require_path("path", path), _MOST_BYTES).decode()
         except UnicodeDecodeError as error:
             raise ValueError(f"{path}: not a history: {error}") from None
-        # Row by row: the first that is none ends the reading.
+        # Read row by row, so that the first bad row stops the reading.
         rows = csv.reader(io.StringIO(text, newline=""), strict=True)
         records: list[Record] = []
         number = 1
@@ -233,7 +233,7 @@ class History(Sequence[Record]):
 
 
 def check_history(history: History) -> History:
-    """Return the history of a run if it can be one: epochs from 0 on without a gap, and finite numbers.
+    """Check that epochs run from 0 without a gap and that all numbers are finite, and return the history.
 
     Raises
     ------
@@ -253,7 +253,7 @@ def check_history(history: History) -> History:
 def _cell(name: str, value: float | None) -> str:
     if value is None:
         return ""
-    # NumPy's numbers would be written with their type.
+    # The `repr` of a NumPy number would contain its type.
     return str(int(value)) if name == "epoch" else repr(float(value))
 
 

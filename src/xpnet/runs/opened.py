@@ -1,4 +1,4 @@
-"""A folder opened as a run again."""
+"""Opening a run's folder as a `Run`."""
 
 from __future__ import annotations
 
@@ -10,26 +10,26 @@ from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.data.datasets import NAMES, Dataset, load_dataset
+from xpnet.parts import require_path
 from xpnet.runs.run import Run, load, load_config, load_history
 
 
 class OpenedRun(Run):
-    """A run out of a folder; its data are looked for when they are asked for."""
+    """A run opened from a folder; its data are loaded when they are needed."""
 
     def __init__(self, folder: str | os.PathLike[str], data: Dataset | None, data_dir: Any, **how: Any) -> None:
         config = load_config(folder)
         if data is not None:
             check_same_data(folder, config, data)
         network, history = load(folder, **how), load_history(folder)
-        given = {"network": network, "history": history, "config": config, "_given": data}
-        for name, value in {**given, "_folder": os.fspath(folder), "_data_dir": data_dir}.items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(network=network, history=history, config=config, folder=require_path("directory", folder))
+        self.__dict__.update(_given=data, _data_dir=data_dir)
 
     @functools.cached_property
     def data(self) -> Dataset:
-        """What it was trained on."""
+        """The data that the run was trained on."""
         given: Dataset | None = self.__dict__["_given"]
-        return given or data_of(self.__dict__["_folder"], self.config, self.__dict__["_data_dir"])
+        return given or data_of(self.folder or "", self.config, self.__dict__["_data_dir"])
 
 
 def load_run(
@@ -45,13 +45,13 @@ def load_run(
     Parameters
     ----------
     directory : path-like
-        What `Run.save` or ``output_dir`` wrote. A run that is not finished opens with a warning, as it was after its
-        last epoch.
+        A folder that `Run.save` or ``output_dir`` wrote. An unfinished run opens with a warning, in its state after
+        the last epoch.
     data : Dataset, optional
-        What it was trained on, for evaluation and the plots that need it. By default it is loaded by its name, when it
-        is needed, if it is one of xpnet's own.
+        The data that the run was trained on, for evaluation and the plots that need it. By default, one of xpnet's own
+        datasets is loaded by its name when it is needed.
     data_dir : path-like, optional
-        Where the files of MNIST are.
+        The folder of the MNIST files.
     backend, dtype
         See `xpnet.load`.
 
@@ -62,9 +62,9 @@ def load_run(
     Raises
     ------
     CheckpointError
-        If the folder is not that of a run, or is damaged.
+        If the folder is not that of a run, or if it is damaged.
     ValueError
-        If ``data`` is not what the run was trained on.
+        If the run was trained on other data than ``data``.
 
     Examples
     --------
@@ -81,12 +81,12 @@ def load_run(
 
 
 def data_of(directory: str | os.PathLike[str], config: Mapping[str, Any], data_dir: Any = None) -> Dataset:
-    """Load what a run was trained on, if it is one of xpnet's own datasets.
+    """Load the data that a run was trained on, if it is one of xpnet's own datasets.
 
     Raises
     ------
     ValueError
-        If it is not, or other data go by its name now.
+        If it is not, or if the name now refers to other data.
     """
     name = config["dataset"]
     if name not in NAMES:
@@ -100,12 +100,12 @@ def data_of(directory: str | os.PathLike[str], config: Mapping[str, Any], data_d
 
 
 def check_same_data(directory: str | os.PathLike[str], config: Mapping[str, Any], data: Dataset) -> None:
-    """Check that a dataset is what a run was trained on.
+    """Check that a run was trained on a dataset.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If it was trained on other data.
     """
     used, wanted = config.get("train_samples"), config.get("data_fingerprint")
     if not isinstance(used, int) or not isinstance(wanted, str):

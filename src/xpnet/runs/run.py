@@ -47,15 +47,15 @@ AXES = {
     "Conv2D.weight": ["kernel_height", "filters", "kernel_width", "channels"],
     "Flatten": ["height", "channels", "width"],
 }
-"""The order of axes, kept with the weights for programs that order theirs otherwise."""
+"""The order of axes, saved with the weights for programs that use another order."""
 
 FILES = (CONFIG, HISTORY, MODEL, CURVES, CONFUSION, MISTAKES)
 
 NOT_FOLDERS = (".safetensors", ".json", ".csv", ".png", ".svg", ".pdf", ".npz", ".pt", ".pth", ".h5", ".keras", ".onnx")
-"""Endings of files: who gives one where a folder is wanted takes the one for the other."""
+"""Suffixes of files: a path that ends in one of these is probably not meant as a folder."""
 
 _HEADER = 4 << 20
-"""Bytes for the description in a file of weights."""
+"""The space for the description in a file of weights, in bytes."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,13 +65,15 @@ class Run:
     Attributes
     ----------
     network : TrainedNetwork
-        With the weights that were learnt: the best ones, where there was a validation set and patience.
+        The network with the learned weights: the best ones if there was a patience, else the last.
     history : History
-        A record of each epoch.
+        One record per epoch.
     config : dict
-        All that decided the outcome: recipe, dataset, backend, seed, hyperparameters.
+        Everything that determined the outcome: recipe, dataset, backend, seed, hyperparameters.
     data : Dataset
-        What it was trained on.
+        The data of the run.
+    folder : Path, optional
+        The folder that training wrote it to, or that it was opened from.
 
     Examples
     --------
@@ -85,14 +87,15 @@ class Run:
     history: History
     config: dict[str, Any]
     data: Dataset
+    folder: Path | None = None
 
     def __repr__(self) -> str:
-        """Say what was trained and how it ended, in one line."""
+        """Return the title and the outcome in one line."""
         return f"Run({self.title}: {count_of_epochs(len(self.history))}, test accuracy {self.record.test_accuracy:.4f})"
 
     @functools.cached_property
     def evaluation(self) -> Evaluation:
-        """How the network does on the test set."""
+        """The network's evaluation on the test set."""
         return evaluate(self.network, self.data)
 
     @property
@@ -103,7 +106,7 @@ class Run:
 
     @property
     def title(self) -> str:
-        """One line for plots: what was trained, on what, where."""
+        """The title for plots: recipe, dataset, backend, dtype and seed."""
         return title_of(self.config)
 
     def _repr_html_(self) -> str:
@@ -118,7 +121,7 @@ class Run:
         Parameters
         ----------
         path : path-like, optional
-            Where to write the picture; its ending decides the format.
+            The file to write; its suffix determines the format.
 
         Returns
         -------
@@ -129,27 +132,27 @@ class Run:
         return _saved(plots.training_curves(self.history, title=self.title), path)
 
     def plot_confusion(self, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw how many test images of each class were taken for each; see `plot`."""
+        """Draw the confusion matrix of the test set; see `plot`."""
         from xpnet import plots
 
         names = getattr(self.data, "class_names", None) or None
         return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title, class_names=names), path)
 
     def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
-        """Draw test images that were misclassified, ``limit`` at most; see `plot`."""
+        """Draw misclassified test images, at most ``limit``; see `plot`."""
         from xpnet import plots
 
         images, labels, answers = self.data.test_images, self.data.test_labels, self.evaluation.predictions
         return _saved(plots.mistakes(images, labels, answers, title=self.title, limit=limit), path)
 
     def plot_weights(self, path: str | os.PathLike[str] | None = None, *, limit: int = 40) -> Any:
-        """Draw the filters of the first layer, or the weights into its units, ``limit`` at most; see `plot`."""
+        """Draw the filters of the first layer, or the weights of its units, at most ``limit``; see `plot`."""
         from xpnet import plots
 
         return _saved(plots.weights(self.network, title=self.title, limit=limit), path)
 
     def plot_prediction(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw one test image and how probable the network finds each class; see `plot`."""
+        """Draw one test image and the network's probability of each class; see `plot`."""
         from xpnet import plots
 
         image, label = self.data.test_images[index], self.data.test_labels[index]
@@ -157,7 +160,7 @@ class Run:
         return _saved(plots.prediction(image, self.network.predict_proba(image[None])[0], title=title), path)
 
     def plot_feature_maps(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw what the layers of a convolutional network make of one test image; see `plot`.
+        """Draw the outputs of a convolutional network's layers for one test image; see `plot`.
 
         Raises
         ------
@@ -179,17 +182,17 @@ class Run:
         Parameters
         ----------
         directory : path-like
-            Made if it is not there. Files of an earlier run are replaced one by one, each whole.
+            The folder, which is created if necessary. Files of an earlier run are replaced one by one, atomically.
 
         Returns
         -------
         list of Path
-            What was written.
+            The files written.
 
         Raises
         ------
         ValueError
-            If the folder cannot be written to, or holds the checkpoints of another run.
+            If the folder is not writable, or if it holds the checkpoints of another run.
         """
         check_folder_name("directory", directory)
         folder = check_writable_directory(directory, "directory")
@@ -200,7 +203,7 @@ class Run:
         save_config(folder, self.config)
         self.history.to_csv(folder / HISTORY)
         save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config(), "axes": AXES})
-        # The run is safe now; a picture that cannot be drawn takes nothing away from it.
+        # The run is saved by now, so a picture that cannot be drawn is only worth a warning.
         for draw, name in ((self.plot, CURVES), (self.plot_confusion, CONFUSION), (self.plot_mistakes, MISTAKES)):
             try:
                 draw(folder / name)
@@ -209,7 +212,7 @@ class Run:
         return [folder / name for name in FILES if (folder / name).exists()]
 
     def _is_another(self, folder: Path) -> bool:
-        """Whether a folder holds checkpoints, and not of this run."""
+        """Whether a folder holds checkpoints of another run."""
         checkpoints = RunDirectory(folder).checkpoints
         if not checkpoints.is_dir() or not any(checkpoints.iterdir()):
             return False
@@ -222,7 +225,7 @@ class Run:
 
 
 def check_folder_name(argument: str, value: str | os.PathLike[str]) -> None:
-    """Check that a path is not the name of a file, where a folder is to be made.
+    """Check that a path names a folder, as far as its suffix tells.
 
     Raises
     ------
@@ -238,7 +241,7 @@ def check_folder_name(argument: str, value: str | os.PathLike[str]) -> None:
 
 
 def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
-    """Return a figure, which is in a file too if there is a path."""
+    """Return a figure, and write it to a file if there is a path."""
     from xpnet import plots
 
     if path is not None:
@@ -247,7 +250,7 @@ def _saved(figure: Any, path: str | os.PathLike[str] | None) -> Any:
 
 
 def title_of(config: Mapping[str, Any]) -> str:
-    """Return the title of a run, or of several: what was trained, on what, and what else the configuration says."""
+    """Return the title of one or several runs: recipe, dataset, and if given, backend, dtype and seed."""
     told = [f"{shown(config['recipe'])} on {shown(config['dataset'])}", config.get("backend"), config.get("dtype")]
     seed = config.get("seed")
     return ", ".join([shown(part) for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
@@ -304,16 +307,17 @@ def load(
     backend: str | ModuleType | Backend | None = None,
     dtype: str | None = None,
 ) -> TrainedNetwork:
-    """Load the network of a run, on any backend, whichever it was trained on.
+    """Load the network of a run on any backend, whichever it was trained on.
 
     Parameters
     ----------
     directory : path-like
-        What `Run.save` or ``output_dir`` wrote.
+        A folder that `Run.save` or ``output_dir`` wrote. If the run is not finished, its last checkpoint is used, with
+        a warning.
     backend : str, module or Backend, optional
         See `xpnet.get_backend`.
     dtype : {"float32", "float64"}, optional
-        By default that of the run.
+        By default the dtype of the run.
 
     Returns
     -------
@@ -322,7 +326,7 @@ def load(
     Raises
     ------
     CheckpointError
-        If the folder is not that of a run, or its weights are damaged or do not fit.
+        If the folder is not that of a run, or if its weights are damaged or do not fit.
 
     Examples
     --------
@@ -352,11 +356,11 @@ def load(
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
     facts = Facts.from_config(config.get("images"))
-    return TrainedNetwork.from_named(network, arrays, opened, chosen).remember(facts)
+    return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 
 
 def _most_bytes(described: Mapping[str, Any]) -> int:
-    """Return how many bytes a network's numbers may take; a few for what describes none, and is refused later on."""
+    """Return the largest plausible size of a network's weights in bytes; an invalid description gets the minimum."""
     try:
         network = Network.from_config(described)
         state = sum(math.prod(v.shape) for declared in network.statistics for v in declared.values())
@@ -366,14 +370,14 @@ def _most_bytes(described: Mapping[str, Any]) -> int:
 
 
 def _finished(path: Path, configured: dict[str, Any], most: int) -> tuple[HostArrays, dict[str, Any]]:
-    """Read the weights of a run that has come to its end, and the description beside them."""
+    """Read the weights of a finished run, and the description of its network."""
     if not os.path.lexists(path):
         raise CheckpointError(f"{str(path.parent)!r}: the run is not finished, it has no {MODEL}")
     try:
         arrays, meta = load_arrays(path, most)
     except OSError as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
-    # The file of the weights knows whose they are, and its checksum covers that.
+    # The file of weights contains the network's description, which its checksum covers.
     described = meta.get("network")
     if not isinstance(described, dict):
         raise CheckpointError(f"{path}: does not say of which network these weights are")
@@ -383,9 +387,9 @@ def _finished(path: Path, configured: dict[str, Any], most: int) -> tuple[HostAr
 
 
 def _unfinished(folder: Path, config: dict[str, Any], most: int) -> tuple[HostArrays, Path]:
-    """Read the weights of a run that was stopped: those that it would have returned, had it ended there."""
+    """Read the weights that an unfinished run would have returned after its last checkpoint."""
     directory = RunDirectory(folder)
-    # Parameters, the best ones, and an optimizer's state of a few times as many; and the history.
+    # Room for the parameters, the best ones, an optimizer's state of a few times that size, and the history.
     checkpoint = directory.latest_checkpoint(8 * most + (32 << 20))
     if checkpoint is None:
         raise CheckpointError(f"{str(folder)!r}: the run is not finished, it has no {MODEL}")
@@ -406,7 +410,7 @@ def _unfinished(folder: Path, config: dict[str, Any], most: int) -> tuple[HostAr
 
 
 def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, tuple[int, ...]]]:
-    """Build the network of a description, and tell the shapes of its arrays: nothing is allocated for them."""
+    """Return the network of a description and the shapes of its arrays, without allocating any."""
     try:
         network = Network.from_config(config)
         expected = {
@@ -416,7 +420,7 @@ def _described(config: dict[str, Any], path: Path) -> tuple[Network, dict[str, t
             for name, variable in declared.items()
         }
         return network, expected
-    # What may be wrong with a description is told by many exceptions.
+    # Errors in a description raise many kinds of exceptions.
     except (LookupError, TypeError, AttributeError, ValueError, ArithmeticError, RecursionError, MemoryError) as error:
         what = error.args[0] if error.args else type(error).__name__
         raise CheckpointError(f"{path}: describes no network that these weights fit: {shown(what)}") from None

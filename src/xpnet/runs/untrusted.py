@@ -1,4 +1,4 @@
-"""Files that a stranger may have written: read within bounds, and shown without harm."""
+"""Untrusted files: bounded reads, and safe display of their text."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 MOST_JSON = 1 << 20
-"""Bytes of a configuration: that of a network of a thousand layers has a fifth of these."""
+"""The largest configuration in bytes; a network of a thousand layers needs a fifth of this."""
 
 DEEPEST = 32
-"""Levels of a configuration: that of a network has five, and parts of your own may hold parts."""
+"""The deepest nesting of a configuration; a network needs five levels, and your own parts may hold more parts."""
 
 
 def shown(text: object, most: int = 200) -> str:
-    r"""Return text from a file as it may be shown on a terminal: cut, and control characters escaped.
+    r"""Return text from a file in a form that is safe on a terminal: cut, with control characters escaped.
 
     Examples
     --------
@@ -30,14 +30,14 @@ def shown(text: object, most: int = 200) -> str:
 
 
 def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
-    """Read a regular file of at most so many bytes.
+    """Read a regular file of at most ``most`` bytes.
 
     Raises
     ------
     OSError
-        If it is a device, a pipe or larger, or cannot be read.
+        If it is a device, a pipe or larger, or if it cannot be read.
     """
-    # Without the flag, opening a pipe waits for somebody to write to it.
+    # Without O_NONBLOCK, opening a pipe would wait for a writer.
     descriptor = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         found = os.fstat(descriptor)
@@ -52,7 +52,7 @@ def read_bounded(path: str | os.PathLike[str], most: int) -> bytes:
 
 
 def parse_json(text: str | bytes) -> Any:
-    """Parse JSON whose numbers are finite and whose levels are few: what works on it may recurse.
+    """Parse JSON with finite numbers and limited nesting, so that recursive code can work on it.
 
     Raises
     ------
@@ -71,7 +71,7 @@ def parse_json(text: str | bytes) -> Any:
 
 
 def read_json(path: Path) -> Any:
-    """Read a file of JSON; see `read_bounded` and `parse_json`."""
+    """Read a JSON file; see `read_bounded` and `parse_json`."""
     return parse_json(read_bounded(path, MOST_JSON))
 
 

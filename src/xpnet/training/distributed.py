@@ -14,6 +14,7 @@ No other module knows MPI, and mpi4py is imported only when it is needed.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import functools
 import hashlib
@@ -115,6 +116,9 @@ class Ranks:
         """Call a function on one rank of each machine, and return its result, or raise its error, on all its ranks."""
         return function()
 
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Check that all ranks were given the same settings, before any of them waits for another; see `compare`."""
+
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """Check that all ranks start with the same settings, data and weights.
 
@@ -200,7 +204,11 @@ class MPIRanks(Ranks):
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """Compare every rank with the first; see `Ranks.compare`."""
-        ours = {**config, "initial_weights": digest_of(weights())}
+        self.agree({**config, "initial_weights": digest_of(weights())})
+
+    def agree(self, settings: Mapping[str, Any]) -> None:
+        """Compare every rank's settings with those of the first; see `Ranks.agree`."""
+        ours = dict(settings)
         theirs = self.comm.bcast(ours)
         found = [
             f"on rank {self.rank} {name} is {mine}, on rank 0 {first}"
@@ -256,7 +264,7 @@ def _join(distributed: str) -> MPIRanks:
     """Join the MPI job of this process, and make sure that no rank waits for one that has failed."""
     mpi = _mpi()
     world = mpi.COMM_WORLD
-    started = max(int(os.environ.get(name) or 1) for name in LAUNCHERS)
+    started = _started()
     if world.Get_size() == 1 and started > 1:
         raise ValueError(
             f"distributed={distributed!r}: {started} processes were started, but each finds itself alone: mpiexec "
@@ -289,19 +297,39 @@ def hold_back() -> None:
         time.sleep(GRACE)
 
 
-def end_job(code: int) -> None:
-    """End all ranks if this process ends with an error; the others would wait for it forever.
+def check_joins(distributed: str | None) -> None:
+    """Check that a program that `mpiexec` has started several times is to join the others, who may wait for it.
+
+    Raises
+    ------
+    ValueError
+        If it is not.
+    """
+    if distributed is None and _started() > 1:
+        name = next(name for name in LAUNCHERS if _number(os.environ.get(name)) > 1)
+        raise ValueError(
+            f"distributed: mpiexec has started {_started()} processes, and this one was not told to join the others: "
+            f"add --distributed mpi, or unset {name} to train by itself"
+        )
+
+
+def end_job(code: int, joins: bool = False) -> None:
+    """End all ranks if this process ends with an error, because the others would wait for it forever.
 
     Parameters
     ----------
     code : int
         The exit code. Nothing happens if it is 0 or if the process is alone.
+    joins : bool
+        Whether the others wait even if this process has not joined them: MPI can end a job only once all have joined.
     """
-    if code and _rank_and_size()[1] > 1:
-        sys.stdout.flush()
-        sys.stderr.flush()
+    if code and (_rank_and_size()[1] > 1 or (joins and _started() > 1)):
+        for stream in (sys.stdout, sys.stderr):
+            with contextlib.suppress(AttributeError, OSError, ValueError):  # closed
+                stream.flush()
         time.sleep(LAST_WORDS)
-        _mpi().COMM_WORLD.Abort(code)
+        with contextlib.suppress(ValueError):  # there is no MPI
+            _mpi().COMM_WORLD.Abort(code)
 
 
 def _complain_and_end(
@@ -355,6 +383,15 @@ def _processors() -> set[int]:
     if hasattr(os, "sched_getaffinity"):
         return os.sched_getaffinity(0)
     return set(range(os.cpu_count() or 1))
+
+
+def _started() -> int:
+    """Return how many processes mpiexec has started this one among."""
+    return max(_number(os.environ.get(name)) for name in LAUNCHERS)
+
+
+def _number(text: str | None) -> int:
+    return int(text) if text and text.isdecimal() else 1
 
 
 def _first_line(text: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
+import datetime
 import os
+import re
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -16,6 +17,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
@@ -35,28 +37,11 @@ from xpnet.runs.checkpoint import (
 )
 from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
 from xpnet.training import frozen, report
+from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
 from xpnet.training.pace import Pace
 from xpnet.training.step import Step
-
-Callback = Callable[..., object]
-"""Takes a `Record`, or a `Record` and a `TrainedNetwork`."""
-
-
-class StopTraining(Exception):
-    """A callback raises this to end a run after the epoch that it was called for.
-
-    Examples
-    --------
-    >>> import xpnet
-    >>> def good_enough(record):
-    ...     if record.test_accuracy > 0.7:
-    ...         raise xpnet.StopTraining
-    >>> run = xpnet.train("mlp", dataset="digits", epochs=50, callbacks=[good_enough], progress=False)
-    >>> len(run.history) < 50, run.history[-1].test_accuracy > 0.7
-    (True, True)
-    """
 
 
 class DivergedError(ArithmeticError):
@@ -97,7 +82,7 @@ def fit(
     dtype: str = "float32",
     threads: int | None = None,
     workers: int | None = None,
-    output_dir: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | bool | None = None,
     resume: bool = False,
     progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
@@ -153,8 +138,9 @@ def fit(
         The number of threads of this process that compute parts of a batch in parallel, on NumPy and for networks that
         are large enough to gain. By default ``XPNET_WORKERS``; if that is not set, one per processor that this process
         may use. The result is the same to the last bit for any number.
-    output_dir : path-like, optional
-        The folder for checkpoints after each epoch, and for the results at the end. Without it, nothing is written.
+    output_dir : path-like or True, optional
+        The folder for checkpoints after each epoch, and for the results at the end. True makes a new folder,
+        ``runs/RECIPE-DATASET-TIME``, whose name is in ``Run.folder``. Without it, nothing is written.
     resume : bool
         Continue from the last checkpoint in ``output_dir``. The result is that of a run that was never interrupted.
     progress : bool, optional
@@ -162,8 +148,10 @@ def fit(
         epoch to standard error where that is neither, such as a log; False shows nothing.
     callbacks : sequence of callable
         Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
-        gets the current network, a `TrainedNetwork` on the same device. A callback that raises `StopTraining` ends the
-        run, which is then saved and returned as usual.
+        gets the current network, a `TrainedNetwork` on the same device. An object may have a method ``on_epoch``, which
+        is called so, and a method ``on_step``, which is called after every step with a
+        `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A callback that raises
+        `StopTraining` ends the run after the epoch, and the run is saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
         Train on all processes of an MPI job, which share every batch. The result is that of one process. Only the
         first process shows progress and writes files. ``"mpi:device"`` hands GPU arrays to MPI.
@@ -213,8 +201,8 @@ def fit(
     step = Step(network, plan.loss, plan.optimizer, opened, dtype, ranks.all_reduce(opened))
     check_surroundings(threads, output_dir, resume, workers)
     callbacks = check_callbacks(callbacks)
+    ranks.agree({"output_dir": None if output_dir is None else str(output_dir), "resume": bool(resume)})
     threads = ranks.threads(threads, opened)
-    directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
         stack.enter_context(thread_limit(threads))
         stack.enter_context(kept_memory())
@@ -222,6 +210,7 @@ def fit(
         # The loop checks that the parts fit together, so it comes first: an error must leave no folder behind.
         loop = Loop(step, plan, streams, data, ranks, check_workers(workers) or ranks.processors())
         stack.callback(loop.workers.close)
+        directory = _directory(output_dir, ranks, f"{recipe}-{data.name}")
         if directory is not None:
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
         config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
@@ -230,29 +219,48 @@ def fit(
         wanted = progress if ranks.first else False
         reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
         reporter.start(snapshot.history)
-        loop.pace = Pace(opened, reporter.moved) if reporter.watches else None
+        watch = StepWatch(loop, callbacks)
+        if reporter.watches or watch.functions:
+            loop.watch = watch if watch.functions else None
+            loop.pace = Pace(opened, reporter.moved, single=bool(watch.functions))
         reached = [snapshot]
         try:
-            stopped = _run_epochs(loop, reached, directory, config, [reporter.epoch, *callbacks])
+            functions = [reporter.epoch, *epoch_functions([*callbacks, watch])]
+            stopped = _run_epochs(loop, reached, directory, config, functions)
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
-            run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data)
-            if directory is not None and ranks.first:
-                run.save(directory.path)
+            folder = None if directory is None else directory.path
+            run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
+            if folder is not None and ranks.first:
+                run.save(folder)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
         except BaseException as error:
-            error.run = _so_far(loop, reached[0], config, data)  # type: ignore[attr-defined]
+            error.run = _so_far(loop, reached[0], config, data, directory)  # type: ignore[attr-defined]
             raise
     return run
 
 
-def _so_far(loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset) -> Run | None:
+def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, name: str) -> RunDirectory | None:
+    """Return the folder to write to; make a new one if ``output_dir`` is True."""
+    if output_dir is None or output_dir is False:
+        return None
+    if output_dir is True:
+        words = re.sub(r"[^\w.-]+", "-", name)  # a dataset may have any name
+        wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
+    return RunDirectory(Path(output_dir))
+
+
+def _so_far(
+    loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
+) -> Run | None:
     """Return the run after the last finished epoch, if there is one and its arrays still exist."""
     if not snapshot.history:
         return None
+    folder = None if directory is None else directory.path
     try:
-        return Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data)
+        return Run(loop.result(snapshot), snapshot.history, config, data, folder)
     except Exception:  # an interrupted compiled epoch has consumed the arrays
         return None
 
@@ -310,9 +318,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     }
 
 
-def check_surroundings(
-    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, workers: int | None = None
-) -> None:
+def check_surroundings(threads: int | None, output_dir: Any, resume: bool, workers: int | None = None) -> None:
     """Check the arguments of `fit` that do not depend on the network and the data.
 
     Raises
@@ -322,27 +328,11 @@ def check_surroundings(
     """
     check_threads(threads)
     check_workers(workers)
-    if output_dir is not None:
+    named = not (output_dir is None or isinstance(output_dir, bool))
+    if named:
         check_folder_name("output_dir", output_dir)
-    if resume and output_dir is None:
+    if resume and not named:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
-
-
-def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """Check that every callback is callable, before an epoch has been trained, and return them.
-
-    Raises
-    ------
-    TypeError
-        Naming a callback that is not.
-    """
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
-    listed = tuple(callbacks)
-    for callback in listed:
-        if not callable(callback):
-            raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
-    return listed
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
@@ -417,7 +407,9 @@ def _without_warnings() -> np.errstate:
     """Silence NumPy's overflow warnings, since `DivergedError` follows; a user's stricter settings stay."""
     now = np.geterr()
     return np.errstate(
-        over="ignore" if now["over"] == "warn" else None, invalid="ignore" if now["invalid"] == "warn" else None
+        under="ignore",
+        over="ignore" if now["over"] == "warn" else None,
+        invalid="ignore" if now["invalid"] == "warn" else None,
     )
 
 
@@ -426,7 +418,7 @@ def _run_epochs(
     reached: list[Snapshot],
     directory: RunDirectory | None,
     config: dict[str, Any],
-    callbacks: Sequence[Callback],
+    functions: Sequence[Callable[..., object]],
 ) -> bool:
     """Run the remaining epochs, and return whether the user has stopped training.
 
@@ -455,32 +447,8 @@ def _run_epochs(
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
                 snapshot.history.to_csv(directory.path / HISTORY)
-            ended = _call(callbacks, loop, snapshot)
+            ended = call_all(functions, loop, snapshot)
         stopped = loop.ranks.any(interrupted())
         if loop.ranks.any(ended):
             break
     return stopped
-
-
-def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool:
-    """Call each callback with one or two arguments, and return whether one of them ends the run."""
-    ended = False
-    for callback in callbacks:
-        try:
-            if takes_network(callback):
-                callback(snapshot.history[-1], loop.network_of(snapshot))
-            else:
-                callback(snapshot.history[-1])
-        except StopTraining:
-            ended = True
-    return ended
-
-
-def takes_network(callback: Callback) -> bool:
-    """Whether a callback has exactly two positional arguments without a default."""
-    try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):  # functions written in C have no signature
-        return False
-    wanted = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(wanted) == 2

@@ -8,7 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from xpnet.runs.history import History, Record
@@ -32,6 +32,13 @@ def line(record: Record) -> str:
         if loss is not None and accuracy is not None:
             parts.append(f"{name}: loss {loss:.4f} accuracy {accuracy:.4f}")
     return "   ".join([*parts, f"{record.seconds:.2f} s"])
+
+
+def _say(text: str) -> None:
+    """Print on standard error, if there is one: a terminal that is gone, or a full disk, is no reason to stop."""
+    if sys.stderr is not None:
+        with suppress(OSError, ValueError):
+            print(text, file=sys.stderr, flush=True)
 
 
 class Reporter:
@@ -76,12 +83,12 @@ class LogReporter(Reporter):
 
     def __enter__(self) -> Reporter:
         """Write the header."""
-        print(self.header, file=sys.stderr, flush=True)
+        _say(self.header)
         return self
 
     def epoch(self, record: Record) -> None:
         """Write the epoch's line."""
-        print(line(record), file=sys.stderr, flush=True)
+        _say(line(record))
 
 
 class TerminalReporter(Reporter):
@@ -228,7 +235,7 @@ def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
         received = True
         signal.signal(signal.SIGINT, before)
         if tell:
-            print("\nxpnet: finishing this epoch; press Ctrl-C again to stop at once", file=sys.stderr)
+            _say("\nxpnet: finishing this epoch; press Ctrl-C again to stop at once")
 
     if not callable(before):  # The signal is ignored or handled outside Python; leave that as it is.
         yield lambda: False
@@ -237,4 +244,5 @@ def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: received
     finally:
-        signal.signal(signal.SIGINT, before)
+        if signal.getsignal(signal.SIGINT) is note:  # else somebody has set another in the meantime
+            signal.signal(signal.SIGINT, before)

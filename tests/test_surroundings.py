@@ -1,0 +1,225 @@
+"""What a program inherits and meets: signals, environment variables, missing streams, threads, NumPy's error state."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info
+
+import xpnet
+from xpnet import Conv2D, Dense, Flatten, Network, ShapeError
+from xpnet.host import thread_limit
+
+pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and streams of POSIX")
+
+TRAIN = ["train", "--dataset", "digits", "--recipe", "cnn", "--output-dir", "run", "--progress"]
+
+
+def start(folder, *arguments, **settings):
+    command = [sys.executable, "-m", "xpnet", *arguments]
+    return subprocess.Popen(
+        command,
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+        **settings,
+    )
+
+
+def train_until_first_epoch(folder):
+    process = start(folder, *TRAIN, "--epochs", "500")
+    deadline = time.monotonic() + 120
+    while not list(folder.glob("run/checkpoints/epoch-*.safetensors")):
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return process
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("number", "code", "word"), [(15, 143, "terminated"), (1, 129, "hung up")])
+def test_a_signal_ends_a_run_in_order_and_it_goes_on(tmp_path, number, code, word):
+    process = train_until_first_epoch(tmp_path)
+    process.send_signal(number)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == code
+    assert told.split("\n")[-4:] == [
+        "xpnet: --output-dir run --resume goes on after the last epoch",
+        "",
+        f"xpnet: {word}",
+        "",
+    ]
+    assert "Traceback" not in told
+    with pytest.warns(UserWarning, match="not finished"):
+        xpnet.load(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
+def test_a_burst_of_ctrl_c_is_one_interrupt(tmp_path):
+    process = train_until_first_epoch(tmp_path)
+    for _ in range(8):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.02)
+    _, told = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert "Traceback" not in told
+    assert told.endswith("xpnet: interrupted\n")
+
+
+INTERRUPT = """
+import os, signal, sys
+
+class Finder:
+    def find_spec(self, name, *rest):
+        if name == os.environ["INTERRUPTED"]:
+            os.kill(os.getpid(), int(os.environ["SIGNAL"]))
+
+sys.meta_path.insert(0, Finder())
+"""
+
+
+def interrupted_at_import(folder, module, number, *arguments):
+    """Run the program, which gets a signal when it imports a module."""
+    (folder / "sitecustomize.py").write_text(INTERRUPT)
+    path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
+    settings = os.environ | {"PYTHONPATH": path, "INTERRUPTED": module, "SIGNAL": str(int(number))}
+    process = start(folder, *arguments, env=settings)
+    out, told = process.communicate(timeout=120)
+    return process.returncode, out, told
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
+@pytest.mark.parametrize("module", ["numpy", "numpy.linalg", "xpnet.nn.losses", "click", "xpnet.cli"])
+@pytest.mark.parametrize(("number", "word"), [(2, "interrupted"), (15, "terminated")])
+def test_a_signal_during_imports_is_one_line(tmp_path, module, number, word):
+    assert interrupted_at_import(tmp_path, module, number, "recipes") == (128 + number, "", f"\nxpnet: {word}\n")
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
+@pytest.mark.parametrize("module", ["matplotlib", "matplotlib.backends.backend_agg", "safetensors.numpy", "tqdm"])
+def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_path, module):
+    arguments = [*TRAIN, "--epochs", "2", "--recipe", "mlp"]
+    code, out, told = interrupted_at_import(tmp_path, module, signal.SIGINT, *arguments)
+    assert "Traceback" not in told
+    if code == 0:
+        assert module == "tqdm"  # which is not imported where there is no terminal
+    else:
+        assert (code, out) == (130, "")
+        assert told.endswith("xpnet: interrupted\n")
+    if module.startswith("matplotlib"):
+        assert "this was the last epoch, and the run is in run" in told
+        xpnet.load(tmp_path / "run")
+    process = start(tmp_path, *arguments, "--resume")
+    _, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    xpnet.load(tmp_path / "run")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {"MPLBACKEND": "nonsense"},
+        {"OMP_NUM_THREADS": "abc", "PMI_SIZE": "abc"},
+        {"PYTHONWARNINGS": "error::UserWarning"},
+        {"LC_ALL": "nonsense", "PYTHONIOENCODING": "ascii"},
+        {"HOME": "/nowhere", "TMPDIR": "/nowhere", "MPLCONFIGDIR": "/nowhere"},
+        {"TERM": "", "COLUMNS": "abc", "NO_COLOR": "1"},
+    ],
+    ids=lambda variables: next(iter(variables)),
+)
+def test_variables_of_other_programs_cost_no_run(tmp_path, variables):
+    process = start(tmp_path, *TRAIN[:5], "--epochs", "1", "--output-dir", "rün", env=os.environ | variables)
+    out, told = process.communicate(timeout=120)
+    assert process.returncode == 0, told
+    assert "test accuracy" in out
+    assert "Traceback" not in told
+    xpnet.load(tmp_path / "rün")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", "2>/dev/full"])
+def test_missing_streams_cost_no_run(tmp_path, closed):
+    command = f'exec "$0" -m xpnet {" ".join(TRAIN)} --epochs 1 {closed}'
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, timeout=120)
+    assert b"Traceback" not in done.stderr
+    xpnet.load(tmp_path / "run")
+
+
+def test_numpys_error_state_is_no_reason_to_fail_and_stays(digits):
+    with np.errstate(all="raise"):
+        before = np.geterr()
+        run = xpnet.train("deep", dataset=digits.first(60), epochs=1, progress=False)
+        run.network.predict(digits.test_images[:5])
+        assert np.geterr() == before
+
+
+def test_threads_are_as_they_were_whatever_the_order_in_which_runs_end():
+    def now():
+        return [library["num_threads"] for library in threadpool_info()]
+
+    before = now()
+    entered, leave = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
+
+    def work(i):
+        with thread_limit(i + 1):
+            entered[i].set()
+            leave[i].wait(10)
+
+    threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+    for i in range(2):
+        threads[i].start()
+        entered[i].wait(10)
+    for i in range(2):  # the first to begin ends first
+        leave[i].set()
+        threads[i].join()
+    assert now() == before
+    with thread_limit(1):
+        with thread_limit(2):
+            pass
+        assert set(now()) <= {1}
+    assert now() == before
+
+
+@pytest.mark.parametrize(
+    "layers",
+    [
+        [Dense(10**12)],
+        [Dense(10**30)],
+        [Conv2D(10**9, 3)],
+        [Conv2D(1, 3, padding=50_000)],
+        [Conv2D(1, 3, padding=50_000, stride=100_000), Flatten()],
+        [xpnet.MaxPool2D(2, padding=1, stride=1)] + [Conv2D(1, 1, padding=9_999)] * 3,
+    ],
+)
+def test_a_layer_of_an_impossible_size_is_named_before_anything_is_allocated(layers):
+    shape = (64,) if isinstance(layers[0], Dense) else (8, 8)
+    with pytest.raises(ShapeError, match=r"(Dense|Conv2D)\(.* numbers a sample"):
+        Network(layers, shape)
+
+
+def test_impossible_settings_of_a_recipe_are_named():
+    with pytest.raises(ValueError, match=r"Dense\(1000000000000\): .* numbers a sample"):
+        xpnet.train("mlp", dataset="digits", hidden_sizes=(10**12,), progress=False)
+
+
+def test_predictions_in_ever_new_sizes_compile_few_programs(backend, few):
+    net = Network([Dense(10)], (64,))
+    network = xpnet.TrainedNetwork(net, net.init(np.random.default_rng(0)), [{}], backend)
+    whole = network.logits(few.test_images)
+    sizes = set()
+    outputs = network._outputs
+    network.__dict__["_outputs"] = lambda params, state, x: (sizes.add(x.shape[0]), outputs(params, state, x))[1]
+    for n in range(60):
+        np.testing.assert_allclose(network.logits(few.test_images[:n]), whole[:n], rtol=1e-5, atol=1e-6)
+    assert sizes == ({1, 2, 4, 8, 16, 32, 64} if backend.spec.startswith("jax") else {*range(1, 60)})
