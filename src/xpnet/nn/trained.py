@@ -29,7 +29,7 @@ EVALUATION_BATCH = 500
 
 
 MOST_ACTIVATIONS = 1 << 28
-"""Numbers that a layer may return for the samples that are evaluated at once: 1 GiB in float32."""
+"""The largest output of a layer for one evaluation batch: 1 GiB in float32."""
 
 
 class TrainedNetwork(Network):
@@ -92,7 +92,7 @@ class TrainedNetwork(Network):
 
     @classmethod
     def on_device(cls, network: Network, **attributes: Any) -> TrainedNetwork:
-        """Give a network all its attributes, whose arrays are already on the backend, without a copy."""
+        """Return a network with all its attributes, whose arrays are already on the backend, without a copy."""
         trained = cls.__new__(cls)
         trained.__dict__.update(vars(network), **attributes)
         return trained
@@ -118,7 +118,7 @@ class TrainedNetwork(Network):
         return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen, self.facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle by host arrays: nothing of the library's is in the copy but the name of the backend."""
+        """Copy and pickle as host arrays, so that a copy holds only the backend's name, and no array of its library."""
         network = Network(self.layers, self.input_shape, self.pixel_max)
         return TrainedNetwork, (network, *self.host_arrays(), self.backend, self.dtype, self.facts)
 
@@ -191,7 +191,7 @@ class TrainedNetwork(Network):
         return np.concatenate(outputs)
 
     def _at_once(self) -> int:
-        """Return how many samples go through the network at once: fewer where a layer returns very many numbers."""
+        """Return the number of samples per evaluation batch, which is smaller if a layer has a very large output."""
         largest = max(math.prod(shape) for shape in self.shapes)
         return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
 
@@ -369,7 +369,7 @@ def check_batch(network: Network, images: Any, dtype: str) -> HostArray:
             f"a sample, arranged as {network.input_shape}"
         )
     if host.dtype.kind == "f":
-        # Rounded here, since not every library has every precision that NumPy has.
+        # NumPy rounds here, because other libraries lack some of its precisions.
         with np.errstate(over="ignore"):
             host = host.astype(dtype, copy=False)
     check_pixels("images", host, network.pixel_max)

@@ -73,7 +73,7 @@ class Run:
     data : Dataset
         The data of the run.
     folder : Path, optional
-        The folder that training wrote it to, or that it was opened from.
+        The folder that training wrote to, or that the run was opened from.
 
     Examples
     --------
