@@ -17,6 +17,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import looks_channels_first
 from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -337,7 +338,12 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     """Check that network, dataset and dtype fit together, and give the network the dataset's ``pixel_max``."""
-    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
+    require_instance("data", data, Dataset, "xpnet.Dataset.from_arrays(images, labels)")
+    if looks_channels_first(network.input_shape) and data.sample_shape != network.input_shape:
+        raise ValueError(
+            f"network: input_shape={network.input_shape} looks like channels first: give (height, width, channels), "
+            f"as the images of {data.name} are, {data.sample_shape}"
+        )
     if not network.takes(data.sample_shape):
         raise ValueError(
             f"network: takes samples of shape {network.input_shape}, but the images of {data.name} "
