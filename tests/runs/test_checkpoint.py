@@ -752,7 +752,7 @@ def test_the_last_two_are_kept(run):
 
 
 def test_a_checkpoint_cannot_be_changed_and_is_equal_to_itself_alone():
-    """Arrays have no single truth value, so checkpoints are not comparable."""
+    """Arrays have no single truth value, so a checkpoint is equal only to itself."""
     one = checkpoint(1)
     for part, name in ((one, "epoch"), (RunDirectory(None), "path")):
         with pytest.raises(dataclasses.FrozenInstanceError):

@@ -384,7 +384,7 @@ def test_no_bytes_bring_forth_another_error(saved, tmp_path_factory, name, data)
 
 
 def contents(folder):
-    """Return the contents of each file, and only the numbers of the weights, since safetensors orders its header at random."""
+    """Return the contents of each file; for weights only the numbers, since safetensors orders its header randomly."""
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     return whole | {MODEL: {name: array.tolist() for name, array in load_arrays(folder / MODEL)[0].items()}}
 
