@@ -143,7 +143,7 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
         high = float(images.max())
         if images.min() >= 0 and 1.5 < high < 2**16 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
             warn(
-                f"{name}: floats from 0 to {high:g}, all whole, look like pixels that nobody has divided; floats are "
+                f"{name}: floats from 0 to {high:g}, all whole, look like unscaled pixels; floats are "
                 f"taken as they are. Give integers, divide by {_round_up(high)}, or use Dataset.from_arrays {SILENCE}"
             )
     if looks_channels_first(shape):
@@ -151,12 +151,14 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
     counts = np.bincount(labels, minlength=len(class_names))
     if missing := [class_names[k] for k in np.flatnonzero(counts == 0).tolist()]:
         if len(labels) >= 10 * len(class_names):
-            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to tell them {SILENCE}")
+            warn(
+                f"{name}: no training images of {_listed(missing)}: the network cannot learn to recognize them {SILENCE}"
+            )
     elif counts.min() < 0.1 * counts.mean() and len(labels) >= 100:
         rare = int(counts.argmin())
         warn(
             f"{name}: {counts[rare]:,} of {len(labels):,} training images are of class {class_names[rare]}: a network "
-            f"may never answer it, and still have a high accuracy {SILENCE}"
+            f"may never predict it, and still have a high accuracy {SILENCE}"
         )
 
 
