@@ -217,7 +217,8 @@ def fit(
         ranks.compare(config, lambda: loop.initial()[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
         wanted = progress if ranks.first else False
-        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
+        note = opened.first_epoch
+        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs, note))
         reporter.start(snapshot.history)
         watch = StepWatch(loop, callbacks)
         if reporter.watches or watch.functions:
