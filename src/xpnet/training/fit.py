@@ -16,6 +16,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import check_order
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
@@ -207,6 +208,8 @@ def fit(
         sequential=sequential,
     )
     streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
+    if sequential:
+        check_order(data.name, data.train_labels)
     network = frozen.freeze(_fitted(network, data, check_dtype(dtype)), freeze)
     if class_weight is not None or sample_weight is not None:
         data = data.weighted(class_weight, sample_weight)
