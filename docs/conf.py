@@ -43,6 +43,8 @@ nb_render_markdown_format = "myst"  # So that what a cell writes may have tables
 autodoc_typehints = "none"  # numpydoc's tables say the types, and shapes with them
 autodoc_member_order = "bysource"
 numpydoc_class_members_toctree = False
+numpydoc_xref_param_type = True
+numpydoc_xref_ignore = "all"  # Words that name no class of xpnet; the extension `source` lists those that do.
 numpydoc_show_class_members = False
 
 html_theme = "pydata_sphinx_theme"

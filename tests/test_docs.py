@@ -2,6 +2,7 @@
 
 import doctest
 import importlib
+import inspect
 import json
 import os
 import re
@@ -292,6 +293,26 @@ def test_a_page_shows_a_figures_variants(extensions, tmp_path):
     assert re.findall(r'class="(only-\w+)"', shown) == ["only-light", "only-dark"]
     assert re.findall(r'srcset="../figures/0+-([\w-]+).svg"', shown) == ["narrow", "narrow-dark"]
     assert variants.picture(image, "1" * 64, tmp_path, "") == image
+
+
+def test_every_layer_and_loss_links_to_its_derivation_and_back(extensions):
+    pytest.importorskip("sphinx")
+    source = extensions("source")
+    names = source.listed(DOCS / "reference")
+    assert names["xpnet.nn.layers.Dense"] == "xpnet.Dense"
+    derived = source.derivations(DOCS / "mathematics", names)
+    assert derived["xpnet.nn.layers.dense"] == ("mathematics/dense", "Dense layers and the chain rule")
+    for module in ("layers", "activations", "convolution", "pooling", "normalization", "losses"):
+        functions = {place for place in names.values() if re.fullmatch(rf"xpnet\.nn\.{module}\.\w+_backward", place)}
+        assert functions <= set(derived), functions - set(derived)
+
+
+@pytest.mark.parametrize("function", [xpnet.train, xpnet.fit, xpnet.load, xpnet.load_dataset, xpnet.check_gradients])
+def test_every_parameter_is_described(function):
+    described = re.findall(r"^    (\*{0,2}\w+(?:, \w+)*) : ?|^    (\*\*\w+)$", function.__doc__, re.MULTILINE)
+    names = {name for found in described for part in found for name in part.split(", ")}
+    parameters = inspect.signature(function).parameters.values()
+    assert {("**" if p.kind is p.VAR_KEYWORD else "") + p.name for p in parameters} <= names
 
 
 def test_slides_are_made_of_a_pages_sections(extensions):

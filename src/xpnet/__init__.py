@@ -29,7 +29,8 @@ from xpnet.runs.evaluation import Evaluation, evaluate
 from xpnet.runs.history import History, Record
 from xpnet.runs.opened import load_run
 from xpnet.runs.run import Run, load
-from xpnet.training.fit import DivergedError, StopTraining, fit
+from xpnet.training.callbacks import StopTraining
+from xpnet.training.fit import DivergedError, fit
 from xpnet.training.train import train
 
 __all__ = [

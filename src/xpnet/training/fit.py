@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import inspect
 import os
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from types import ModuleType
@@ -36,28 +35,11 @@ from xpnet.runs.checkpoint import (
 )
 from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
 from xpnet.training import frozen, report
+from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
 from xpnet.training.pace import Pace
 from xpnet.training.step import Step
-
-Callback = Callable[..., object]
-"""Takes a `Record`, or a `Record` and a `TrainedNetwork`."""
-
-
-class StopTraining(Exception):
-    """A callback raises this to end a run after the epoch that it was called for.
-
-    Examples
-    --------
-    >>> import xpnet
-    >>> def good_enough(record):
-    ...     if record.test_accuracy > 0.7:
-    ...         raise xpnet.StopTraining
-    >>> run = xpnet.train("mlp", dataset="digits", epochs=50, callbacks=[good_enough], progress=False)
-    >>> len(run.history) < 50, run.history[-1].test_accuracy > 0.7
-    (True, True)
-    """
 
 
 class DivergedError(ArithmeticError):
@@ -163,8 +145,10 @@ def fit(
         epoch to standard error where that is neither, such as a log; False shows nothing.
     callbacks : sequence of callable
         Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
-        gets the current network, a `TrainedNetwork` on the same device. A callback that raises `StopTraining` ends the
-        run, which is then saved and returned as usual.
+        gets the current network, a `TrainedNetwork` on the same device. An object may have a method ``on_epoch``, which
+        is called so, and a method ``on_step``, which is called after every step with a
+        `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A callback that raises
+        `StopTraining` ends the run after the epoch, and the run is saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
         Train on all processes of an MPI job, which share every batch. The result is that of one process. Only the
         first process shows progress and writes files. ``"mpi:device"`` hands GPU arrays to MPI.
@@ -234,10 +218,14 @@ def fit(
         wanted = progress if ranks.first else False
         reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
         reporter.start(snapshot.history)
-        loop.pace = Pace(opened, reporter.moved) if reporter.watches else None
+        watch = StepWatch(loop, callbacks)
+        if reporter.watches or watch.functions:
+            loop.watch = watch if watch.functions else None
+            loop.pace = Pace(opened, reporter.moved, single=bool(watch.functions))
         reached = [snapshot]
         try:
-            stopped = _run_epochs(loop, reached, directory, config, [reporter.epoch, *callbacks])
+            functions = [reporter.epoch, *epoch_functions([*callbacks, watch])]
+            stopped = _run_epochs(loop, reached, directory, config, functions)
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
             run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data)
@@ -332,23 +320,6 @@ def check_surroundings(
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
 
 
-def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
-    """Check that every callback is callable, before an epoch has been trained, and return them.
-
-    Raises
-    ------
-    TypeError
-        Naming a callback that is not.
-    """
-    if not isinstance(callbacks, Iterable):
-        raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
-    listed = tuple(callbacks)
-    for callback in listed:
-        if not callable(callback):
-            raise TypeError(f"callbacks: {callback!r} is no function; each is called with a Record")
-    return listed
-
-
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     """Check that network, dataset and dtype fit together, and give the network the dataset's ``pixel_max``."""
     require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
@@ -432,7 +403,7 @@ def _run_epochs(
     reached: list[Snapshot],
     directory: RunDirectory | None,
     config: dict[str, Any],
-    callbacks: Sequence[Callback],
+    functions: Sequence[Callable[..., object]],
 ) -> bool:
     """Run the remaining epochs, and return whether the user has stopped training.
 
@@ -461,32 +432,8 @@ def _run_epochs(
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
                 snapshot.history.to_csv(directory.path / HISTORY)
-            ended = _call(callbacks, loop, snapshot)
+            ended = call_all(functions, loop, snapshot)
         stopped = loop.ranks.any(interrupted())
         if loop.ranks.any(ended):
             break
     return stopped
-
-
-def _call(callbacks: Sequence[Callback], loop: Loop, snapshot: Snapshot) -> bool:
-    """Call each callback with one or two arguments, and return whether one of them ends the run."""
-    ended = False
-    for callback in callbacks:
-        try:
-            if takes_network(callback):
-                callback(snapshot.history[-1], loop.network_of(snapshot))
-            else:
-                callback(snapshot.history[-1])
-        except StopTraining:
-            ended = True
-    return ended
-
-
-def takes_network(callback: Callback) -> bool:
-    """Whether a callback has exactly two positional arguments without a default."""
-    try:
-        parameters = inspect.signature(callback).parameters.values()
-    except (TypeError, ValueError):  # functions written in C have no signature
-        return False
-    wanted = [p for p in parameters if p.default is p.empty and p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    return len(wanted) == 2

@@ -11,7 +11,7 @@ import dataclasses
 import functools
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,6 +110,7 @@ class Loop:
         self.in_blocks = per_sample.works_in_blocks(step, plan.batch_size)
         runner = per_sample.BlockStep.of(step) if self.in_blocks else step
         self.pace: Pace | None = None
+        self.watch: Callable[[int, Progress], None] | None = None
         self.run_epoch = self.backend.compile(runner.run_epoch, donate=(0,))
         self.evaluate = self.backend.compile(step.evaluate)
 
@@ -173,6 +174,8 @@ class Loop:
         parts = self.epoch_parts(epoch)
         for part in parts if self.pace is None else self.pace.pieces(parts):
             progress = self.run_epoch(progress, move_batches(self.step, part), self.train_samples)
+            if self.watch is not None:
+                self.watch(epoch, progress)
         return progress
 
     def measure(self, progress: Progress) -> dict[str, float]:

@@ -33,10 +33,12 @@ class Pace:
         The backend, which is synchronized after each piece.
     moved : callable
         Called with the finished share of the epoch, after each piece but the last.
+    single : bool
+        Whether every piece is one step, for callbacks that see each.
     """
 
-    def __init__(self, backend: Backend, moved: Callable[[float], None]) -> None:
-        self.backend, self.moved = backend, moved
+    def __init__(self, backend: Backend, moved: Callable[[float], None], single: bool = False) -> None:
+        self.backend, self.moved, self.single = backend, moved, single
         # The class is asked, because an instance's method may be wrapped.
         self.compiles = type(backend).compile is not Backend.compile
         self.per_step: float | None = None
@@ -61,6 +63,8 @@ class Pace:
 
     def _cut(self, total: int) -> Callable[[int, int, float], int]:
         """Return a function of the part's length and the steps and seconds so far: the length of the next piece."""
+        if self.single:
+            return lambda length, done, seconds: 1
         if self.per_step is None and not self.compiles:
             return lambda length, done, seconds: max(1, done if seconds < PIECE else math.ceil(PIECE * done / seconds))
         if self.per_step is None or self.per_step * total < SHORT:

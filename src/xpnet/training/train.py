@@ -13,8 +13,9 @@ from xpnet.parts import require_size
 from xpnet.random import check_seed
 from xpnet.recipes import Recipe, find_recipe
 from xpnet.runs.run import Run
+from xpnet.training.callbacks import Callback, check_callbacks
 from xpnet.training.distributed import Ranks, get_ranks
-from xpnet.training.fit import Callback, check_callbacks, check_surroundings, fit
+from xpnet.training.fit import check_surroundings, fit
 
 
 def train(
