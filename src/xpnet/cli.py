@@ -7,13 +7,13 @@ document and nothing more.
 from __future__ import annotations
 
 import contextlib
-import datetime
 import io
 import json
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +24,8 @@ from xpnet._version import __version__
 from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
-from xpnet.files import check_writable_directory, new_directory
 from xpnet.options import (
+    PATH,
     Command,
     backend_options,
     choices,
@@ -45,7 +45,7 @@ from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
 from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
 from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
-from xpnet.training.train import check_arguments, train
+from xpnet.training.train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -97,15 +97,13 @@ def _defaults(settings: dict[str, Any]) -> str:
 @data_options
 @backend_options
 @training_options
-@click.option("--output-dir", type=click.Path(path_type=Path), help="By default runs/RECIPE-DATASET-TIME/.")
+@click.option("--output-dir", type=PATH, help="By default runs/RECIPE-DATASET-TIME/.")
 @own_option
 @distributed_option
 @click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
 @click.option("--progress/--no-progress", default=None, help="Show what goes on: by default on a terminal only.")
 @json_option
-def train_command(
-    as_json: bool, output_dir: Path | None, dataset: str | None, own: dict[str, Any], **settings: Any
-) -> None:
+def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], **settings: Any) -> None:
     """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
 
     The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
@@ -113,38 +111,28 @@ def train_command(
     """
     check_joins(settings["distributed"])
     ranks = get_ranks(settings.pop("distributed"))
-    settings |= own
-    check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
-    ranks.open_backend(settings["backend"])
-    data_dir = settings.pop("data_dir")
-    data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
-    data.first(settings["train_samples"])  # refused here, before there is a folder, if there are not as many
-    name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    # All ranks ask, whether or not each was given a folder: those that differ are told apart later.
-    chosen = ranks.from_first(lambda: output_dir or new_directory(Path("runs") / name))
-    output_dir = output_dir or chosen
-    checkpoints = RunDirectory(output_dir).checkpoints
-    if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
+    if output_dir is not None and settings["resume"] and ranks.first and not RunDirectory(output_dir).begun:
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
     try:
-        run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
-    except KeyboardInterrupt:
-        if ranks.first and (output_dir / MODEL).exists():
-            _tell(f"this was the last epoch, and the run is in {output_dir}")
-        elif ranks.first and checkpoints.is_dir():
-            _tell(f"--output-dir {output_dir} --resume goes on after the last epoch")
+        run = train(output_dir=output_dir or True, distributed=ranks, **settings, **own)
+    except KeyboardInterrupt as interrupt:
+        folder = getattr(getattr(interrupt, "run", None), "folder", None)
+        if ranks.first and folder is not None:
+            over = (folder / MODEL).exists()
+            last, more = "this was the last epoch, and the run is in", "goes on after the last epoch"
+            _tell(f"{last} {folder}" if over else f"--output-dir {folder} --resume {more}")
         raise
     if not ranks.first:
         return
-    files = sorted(str(output_dir / name) for name in FILES)
-    accuracy = run.evaluation.accuracy
+    assert run.folder is not None
+    files = sorted(str(run.folder / name) for name in FILES)
     if as_json:
         print_json(
             {
                 "config": run.config,
                 "history": run.history.to_dicts(),
-                "test_accuracy": accuracy,
-                "output_dir": str(output_dir),
+                "test_accuracy": run.evaluation.accuracy,
+                "output_dir": str(run.folder),
                 "files": files,
             }
         )
@@ -152,10 +140,10 @@ def train_command(
     c = run.config
     click.echo(
         f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
-        f"test accuracy {accuracy:.4f} after {count_of_epochs(len(run.history))}, "
+        f"test accuracy {run.evaluation.accuracy:.4f} after {count_of_epochs(len(run.history))}, "
         f"{run.history.seconds:.1f} s of training"
     )
-    click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
+    click.echo(f"written to {run.folder}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
 
 @cli.command(
@@ -164,7 +152,7 @@ def train_command(
     epilog=examples("xpnet evaluate run", "xpnet evaluate run --backend torch --json"),
 )
 @import_option
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
 @click.option("--dataset", help=f"{', '.join(NAMES)}; by default what the run was trained on.")
 @data_dir_option
 @backend_options
@@ -195,8 +183,8 @@ def evaluate_command(
 
 @cli.command("predict", short_help="Predict the classes of images.", epilog=examples("xpnet predict run images.npy"))
 @import_option
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @backend_options
 @json_option
 def predict_command(
@@ -235,7 +223,7 @@ def read_images(path: Path) -> Any:
     from xpnet.data.readers import read_array
 
     try:
-        return read_array(path.expanduser())
+        return read_array(path)
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
             f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
@@ -267,7 +255,7 @@ def backends_command(as_json: bool) -> None:
 
 
 @cli.command("fetch", epilog=examples("xpnet fetch --data-dir mnist"))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files go.")
+@click.option("--data-dir", type=PATH, help="Where the files go.")
 @json_option
 def fetch_command(data_dir: Path | None, as_json: bool) -> None:
     """Download MNIST and verify it."""
@@ -294,15 +282,14 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
 )
 @dtype_option
 @training_options
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
+@click.option("--output-dir", type=PATH, help="Where to save the table and the figure.")
 @json_option
 def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run one recipe with one seed on several backends, and show how far they agree and how long they take."""
     from xpnet import survey
 
     names = _names(specs) or survey.usable_backends()
-    survey.check_survey([settings["recipe"]], names, settings)
-    how = (survey.compare, survey.comparison_table, survey.save_comparison)
+    how = (survey.compare, survey.comparison_table, survey.COMPARISON_FILES)
     _run_survey(*how, names, settings, output_dir, as_json)
 
 
@@ -319,20 +306,19 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
 @click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy.")
 @click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores.")
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
+@click.option("--output-dir", type=PATH, help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run the recipes in order, and show what each step buys."""
     from xpnet import survey
 
     names = _names(recipes) or list(RECIPES)
-    survey.check_survey(names, [settings["backend"]], settings)
-    _run_survey(survey.ladder, survey.ladder_table, survey.save_ladder, names, settings, output_dir, as_json)
+    _run_survey(survey.ladder, survey.ladder_table, survey.LADDER_FILES, names, settings, output_dir, as_json)
 
 
 @cli.command("plot", short_help="Draw the curves of a run.", epilog=examples("xpnet plot run curves.svg"))
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
+@click.argument("picture", type=PATH)
 @json_option
 def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     """Draw the curves of the run in RUN_DIR to PICTURE, whose ending decides the format."""
@@ -355,8 +341,8 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     epilog=examples("xpnet export run model.onnx"),
 )
 @import_option
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
+@click.argument("file", type=PATH)
 @json_option
 def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
     """Export the network in RUN_DIR to FILE, whose ending decides the format.
@@ -375,7 +361,7 @@ def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
 @cli.command(
     "notebooks", short_help="Write the pages of the course as notebooks.", epilog=examples("xpnet notebooks course")
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @json_option
 def notebooks_command(folder: Path, as_json: bool) -> None:
     """Write every page of the documentation that has code into FOLDER, as a Jupyter notebook.
@@ -396,7 +382,7 @@ def notebooks_command(folder: Path, as_json: bool) -> None:
     short_help="Write the exercises, or check them.",
     epilog=examples("xpnet exercises work", "xpnet exercises work --check"),
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--check", is_flag=True, help="Run the files in FOLDER and say which of them are right.")
 @json_option
 def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
@@ -425,38 +411,23 @@ def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
 def _run_survey(
     run: Command,
     table: Command,
-    save: Command,
+    files: Sequence[str],
     names: list[str],
     settings: dict[str, Any],
     output_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Make the runs of a survey, and show those that are done, whatever ends it."""
-    data = load_dataset(settings.pop("dataset"), data_dir=settings.pop("data_dir"))
-    data.first(settings.get("train_samples"))  # refused here, if there are not as many
-    if output_dir is not None:
-        check_writable_directory(output_dir)  # before the work, not after it
-    rows: list[Any] = []
-    try:
-        run(names, each=rows.append, dataset=data, **settings)
-    finally:
-        _show(rows, len(names), table, save, output_dir, as_json)
-
-
-def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
-    """Save and print the runs that are done, be it all or those before an interrupt."""
     from xpnet import survey
 
-    if not rows:
-        return
-    written: list[Path] = []
+    rows: list[Any] = []
     try:
-        written = save(rows, output_dir) if output_dir else []
+        run(names, each=rows.append, output_dir=output_dir, **settings)
     finally:
-        if as_json:
-            files = [str(path) for path in written]
-            print_json({"rows": survey.plain(rows), "complete": len(rows) == wanted, "files": files})
-        else:
+        written = [str(output_dir / name) for name in files if (output_dir / name).exists()] if output_dir else []
+        if rows and as_json:
+            print_json({"rows": survey.plain(rows), "complete": len(rows) == len(names), "files": written})
+        elif rows:
             click.echo("\n".join([table(rows), *(f"written: {path}" for path in written)]))
 
 

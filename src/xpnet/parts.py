@@ -19,6 +19,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import sys
 import types
 import typing
@@ -27,6 +28,8 @@ from pathlib import Path
 from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
+
+from xpnet.typing import Pair
 
 T = TypeVar("T")
 
@@ -115,10 +118,20 @@ def require_instance(name: str, value: Any, kind: type, example: str) -> None:
 
 
 def require_path(name: str, value: Any) -> Path:
-    """Check that value is a path; raise TypeError, naming the argument and its value."""
-    if not isinstance(value, str | os.PathLike):
+    """Check that value is a path, and return it with ``~`` replaced by the home it means to a shell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument and its value.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(text := os.fspath(value), str):
         raise TypeError(f"{name}={value!r}: must be a path, a string or a pathlib.Path")
-    return Path(value)
+    if not text or "\0" in text:
+        raise ValueError(f"{name}={value!r}: is not the name of a file or folder; the current folder is '.'")
+    if re.match(r"[A-Za-z][\w+.-]+:/", text):
+        raise ValueError(f"{name}={value!r}: must be a path on this machine, not an address")
+    return Path(os.path.expanduser(text))  # where nobody has such a home, the name stays as it is
 
 
 def one_of(*choices: str) -> Check:
@@ -149,6 +162,30 @@ def in_range(low: float, high: float, message: str) -> Check:
     return check
 
 
+def require_pair(least: int, word: str | None = None) -> Check:
+    """Return the check that a value is an integer or a pair of integers, at least ``least``; or ``word``."""
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, str) and word is not None:
+            if value != word:
+                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {word!r}")
+            return value
+        pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
+            raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
+        if min(pair) < least:
+            raise ValueError(f"{name}={value!r}: must be at least {least}")
+        return pair if isinstance(value, list) else value
+
+    return check
+
+
+def as_pair(value: Any) -> Pair:
+    """Return an integer as a pair of equal numbers, and a pair unchanged."""
+    down, across = value if isinstance(value, tuple | list) else (value, value)
+    return down, across
+
+
 def _require(name: str, value: T, holds: Callable[[T], bool], message: str) -> T:
     if not holds(value):
         raise ValueError(f"{name}={value!r}: {message}")
@@ -164,6 +201,9 @@ Share = Annotated[float, require_share]
 """In (0, 1]."""
 Size = Annotated[int, require_size]
 Sizes = Annotated[tuple[int, ...], require_sizes]
+PairOfSizes = Annotated[int | Pair, require_pair(1)]
+Padding = Annotated[int | Pair, require_pair(0)]
+PaddingOrSame = Annotated[int | Pair | str, require_pair(0, "same")]
 
 
 # Checks by annotation -----------------------------------------------------------------------------------------------

@@ -7,11 +7,11 @@ from typing import Any
 from xpnet.export.plain import CHANNELS_LAST, PlainLayer, library, plain_layers
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.convolution import Conv2D
-from xpnet.nn.images import Pair
 from xpnet.nn.layers import Dense, Flatten, Layer
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D
+from xpnet.typing import Pair
 
 ACTIVATIONS: dict[type[Layer], str] = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 """Keras's names of the activations that have no settings."""

@@ -7,16 +7,11 @@ explains why. A `Pair` is two integers, down and across.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
 
 import array_api_extra as xpx
-import numpy as np
 
 from xpnet.nn.layers import Layer, ShapeError, check_numbers
-from xpnet.parts import Check
-from xpnet.typing import Array, Namespace, Shape
-
-Pair = tuple[int, int]
+from xpnet.typing import Array, Namespace, Pair, Shape
 
 
 def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -82,32 +77,3 @@ def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
             last = (size - 1) * step + 1
             x = x[:last, ...] if axis == 0 else x[:, :, :last, :]
     return x
-
-
-def as_pair(value: Any) -> Pair:
-    """Return an integer as a pair of equal numbers, and a pair unchanged."""
-    down, across = value if isinstance(value, tuple | list) else (value, value)
-    return down, across
-
-
-def require_pair(least: int, word: str | None = None) -> Check:
-    """Return the check that a value is an integer or a pair of integers, at least ``least``; or ``word``."""
-
-    def check(name: str, value: Any) -> Any:
-        if isinstance(value, str) and word is not None:
-            if value != word:
-                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {word!r}")
-            return value
-        pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
-            raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
-        if min(pair) < least:
-            raise ValueError(f"{name}={value!r}: must be at least {least}")
-        return pair if isinstance(value, list) else value
-
-    return check
-
-
-PairOfSizes = Annotated[int | Pair, require_pair(1)]
-Padding = Annotated[int | Pair, require_pair(0)]
-PaddingOrSame = Annotated[int | Pair | str, require_pair(0, "same")]

@@ -88,6 +88,7 @@ class Loop:
         self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
         self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
         self.workers = Workers(self.shards, min(workers, self.shards))
+        self.facts = data.facts
         self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
         step = self.step
         self.network = thaw(step.network)
@@ -232,16 +233,18 @@ class Loop:
         return snapshot.epoch >= self.plan.epochs or self.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
 
     def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
-        """Return the network after an epoch, with copies of its arrays on the device."""
-        now = self.copy(snapshot.progress)
-        arrays = show(self.network, now.params, now.state)
-        return TrainedNetwork.on_device(self.network, *arrays, self.backend, self.step.dtype)
+        """Return the network after an epoch."""
+        return self._network(snapshot.progress)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the trained network: with the best weights if there is a patience, else with the last."""
-        chosen = snapshot.progress if self.plan.patience is None else snapshot.kept
-        hidden = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
-        return TrainedNetwork(self.network, *show(self.network, *hidden), self.backend, self.step.dtype)
+        return self._network(snapshot.progress if self.plan.patience is None else snapshot.kept)
+
+    def _network(self, progress: Progress) -> TrainedNetwork:
+        """Return a network with copies of the arrays, made on the device."""
+        now, how = self.copy(progress), {"backend": self.backend, "dtype": self.step.dtype, "facts": self.facts}
+        params, state = show(self.network, now.params, now.state)
+        return TrainedNetwork.on_device(self.network, params=params, state=state, **how)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Return the name of an array that holds NaN or infinity, if there is one."""

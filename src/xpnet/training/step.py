@@ -106,11 +106,6 @@ class Step:
     all_reduce: Callable[[Array], Array] | None = None
     look: Callable[..., tuple[Sums, list[Arrays]]] | None = None
 
-    @property
-    def float_dtype(self) -> Any:
-        """The library's dtype object."""
-        return getattr(self.backend.xp, self.dtype)
-
     @functools.cached_property
     def packing(self) -> Packing:
         """The packing of parameters, used for messages between ranks, and for all of a step on launch-bound devices."""
@@ -158,8 +153,7 @@ class Step:
 
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
         """Take one step: compute the gradients, add them up over the ranks, update."""
-        packing = self.packing
-        look = self.look or gradients
+        look, packing = self.look or gradients, self.packing
         sums, state = look(self, packing.unpack(progress.params), progress.state, batch, samples)
         sums = reduce_sums(sums, self)
         sums = sums._replace(gradient=packing.pack(sums.gradient))
@@ -267,7 +261,7 @@ def reduce_sums(sums: Sums, step: Step) -> Sums:
 def take_batch(step: Step, index: Array, samples: Samples) -> tuple[Array, Array, Array]:
     """Return the images of a batch, arranged and scaled, with their labels and targets."""
     xp = step.backend.xp
-    x = step.network.prepare(xp.take(samples.images, index, axis=0), step.float_dtype, xp)
+    x = step.network.prepare(xp.take(samples.images, index, axis=0), step.dtype, xp)
     return x, xp.take(samples.labels, index, axis=0), xp.take(samples.targets, index, axis=0)
 
 
