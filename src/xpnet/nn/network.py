@@ -278,7 +278,7 @@ class Network:
         drawn = noise or [None] * len(self.layers)
         caches = []
         for layer, p, s, z in zip(self.layers, params, state, drawn, strict=True):
-            x, cache = layer.forward(p, x, ctx.of_layer(z, s))
+            x, cache = layer.forward(p, x, ctx if z is None and not s else ctx.of_layer(z, s))
             caches.append(cache)
         return x, caches
 
@@ -310,7 +310,7 @@ class Network:
         gradients: list[Arrays] = [{} for _ in self.layers]
         last = 0 if input_gradient else self.first_learner
         for i in range(len(self.layers) - 1, last - 1, -1):
-            wanted = ctx.of_layer(input_gradient=input_gradient or i > last)
+            wanted = ctx if input_gradient or i > last else ctx.of_layer(input_gradient=False)
             dy, gradients[i] = self.layers[i].backward(params[i], caches[i], dy, wanted)
         return dy if input_gradient else None, gradients
 
