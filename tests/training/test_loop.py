@@ -36,7 +36,7 @@ def arrays(run):
         ({"optimizer": 0.1}, "^optimizer=0.1: must be"),
         ({"schedule": Cosine}, "^schedule=<class .*: must be an instance of Schedule"),
         ({"callbacks": print}, r"^callbacks=<built-in function print>: must be a list of functions, such as \[print\]"),
-        ({"callbacks": [print, 3]}, "^callbacks: 3 is no function, and has neither"),
+        ({"callbacks": [print, 3]}, "^callbacks: 3 is not a function, and has neither"),
         ({"network": Dense(10)}, "^network=Dense.*: must be an instance of Network"),
         ({"data": "digits"}, "^data='digits': must be an instance of Dataset"),
     ],
@@ -298,7 +298,7 @@ def finish(process):
 @pytest.mark.no_cover  # what it runs are other processes
 @pytest.mark.thorough
 def test_killed_runs_resume_to_the_same_end(tmp_path):
-    """Kill it whenever; it must always go on, and end bitwise where an undisturbed run does."""
+    """A killed run must always be resumable, and end with the same bits as an undisturbed one."""
     finish(start(tmp_path / "quiet"))
     rng = np.random.default_rng(0)
     for _ in range(12):
