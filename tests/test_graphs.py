@@ -1,4 +1,4 @@
-"""Loops that are recorded and replayed: what CuPy and PyTorch share, on the CPU, with a stand-in for the capture."""
+"""Recorded and replayed loops, which CuPy and PyTorch share: on the CPU, with a stand-in for the capture."""
 
 import contextlib
 
@@ -77,7 +77,7 @@ def recorded(torch):
 
 
 def running_sums(backend):
-    """Return a function with something before the loop, in it, after it, and outputs."""
+    """Return a function with operations before, in and after its loop, and with outputs."""
 
     def function(start, batches, factors):
         doubled = 2.0 * factors

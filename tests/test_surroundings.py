@@ -1,4 +1,4 @@
-"""What a program inherits and meets: signals, environment variables, missing streams, threads, NumPy's error state."""
+"""A program's surroundings: signals, environment variables, missing streams, threads, NumPy's error state."""
 
 import os
 import signal

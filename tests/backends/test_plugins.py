@@ -89,7 +89,7 @@ MODULES = {
 
 
 def install(folder, name, modules, entry_points):
-    """Put a package where pip would: modules, and a folder that describes them."""
+    """Install a package as pip would: its modules and its metadata."""
     info = folder / f"{name}-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
@@ -100,7 +100,7 @@ def install(folder, name, modules, entry_points):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A package with a backend, installed for this process and those that it starts."""
+    """A package with a backend, installed for this process and its children."""
     install(tmp_path, "tiny", {"tiny": TINY}, ["tiny = tiny:TinyBackend"])
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))

@@ -1,4 +1,4 @@
-"""Images of another kind are noticed, and good ones are never suspected."""
+"""Images of another kind cause a warning, and good ones never do."""
 
 import warnings
 
@@ -77,7 +77,7 @@ def test_floats_that_nobody_divided_are_refused_by_a_network_for_pixels(mnist):
 
 
 def test_good_images_raise_no_alarm(mnist, digits):
-    """Not one by one, nor class by class, nor shifted, nor as floats, nor standardised throughout."""
+    """No warning: one by one, class by class, shifted, as floats, or standardised throughout."""
     rng = np.random.default_rng(0)
     clothes = np.clip(rng.normal(0.3, 0.3, (200, 28, 28)), 0, 1)  # as bright as those of Fashion-MNIST
     for images, labels, pixel_max in (

@@ -1,4 +1,4 @@
-"""Each kind of file and array that people have, made as the real one is; labels, splits, and what is refused."""
+"""Common kinds of files and arrays, built like real ones; labels, splits, and errors."""
 
 import csv
 import gzip

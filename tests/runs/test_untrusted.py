@@ -1,4 +1,4 @@
-"""A folder that a stranger has made, or an accident has changed: refused in bounded memory and time, and by name."""
+"""Untrusted and damaged folders are refused by name, in bounded memory and time."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""Progress: what is shown where, and that showing it changes nothing and costs nothing."""
+"""Progress: the output in each place, which changes no result and takes no time."""
 
 import io
 import os
@@ -142,7 +142,7 @@ def parts(*lengths):
 
 
 class SlowBackend(type(get_backend("numpy"))):
-    """A device whose steps take a given time, by a clock that stands still otherwise."""
+    """A device whose steps take a given time, on a clock that otherwise stands still."""
 
     seconds = 0.0
 
@@ -204,7 +204,7 @@ def test_what_compiles_is_handed_whole_epochs_until_one_was_long(run_epochs):
 
 @pytest.mark.parametrize("recipe", ["mlp", "tutorial"])
 def test_pieces_change_nothing(recipe, backend, monkeypatch):
-    """Cut as small as can be, a run gives the same bits."""
+    """A run in the smallest pieces gives the same bits."""
     settings = {"dataset": "digits", "epochs": 2, "train_samples": 150, "backend": backend}
     whole = xpnet.train(recipe, progress=False, **settings)
     monkeypatch.setattr(pace, "SHORT", 0.0)

@@ -1,4 +1,4 @@
-"""Workers: shards add up to the batch, to the same bits for any number of threads, and leave nothing behind."""
+"""Workers: shards add up to the batch, with the same bits for any number of threads, and no threads remain."""
 
 import threading
 
