@@ -62,7 +62,11 @@ class Network:
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
-        _ = self.shapes  # Every layer checks its input shape here, so layers that do not fit are an error at once.
+        # Every layer checks its input shape here, so layers that do not fit are an error at once.
+        if len(self.shapes[1]) == 3:
+            from xpnet.data.facts import check_input_layout
+
+            check_input_layout(self.input_shape)
 
     def __repr__(self) -> str:
         """Write the layers as one would type them."""
