@@ -6,13 +6,30 @@ explains why. A `Pair` is two integers, down and across.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import array_api_extra as xpx
 
 from xpnet.backends import device_of
-from xpnet.nn.layers import Layer, ShapeError, check_numbers
+from xpnet.nn.layers import Layer, ShapeError
 from xpnet.typing import Array, Namespace, Pair, Shape
+
+MOST_NUMBERS = 1 << 26
+"""The largest output of a layer for one sample: 256 MiB in float32, twenty times the largest of VGG-16."""
+
+
+def check_numbers(layer: object, shape: Shape) -> Shape:
+    """Check that a sample of this shape is not too large to compute with.
+
+    Raises
+    ------
+    ShapeError
+        Naming the layer that returns it.
+    """
+    if math.prod(shape) > MOST_NUMBERS:
+        raise ShapeError(f"{layer}: {math.prod(shape):,} numbers a sample, {shape}, where at most {MOST_NUMBERS:,} fit")
+    return shape
 
 
 def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
