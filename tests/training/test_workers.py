@@ -162,7 +162,8 @@ def test_two_runs_in_two_threads_do_not_disturb_each_other(sharded, few):
         ("deep", 64, 1),
         ("cnn", 64, 2),
         ("best", 64, 2),
-        ("best", 128, 4),
+        ("best", 128, 2),
+        ("best", 256, 4),
         ("best", 32, 1),
     ],
 )

@@ -92,7 +92,7 @@ def read_dataset(
     >>> data.name, data.class_names, data.train_images.shape
     ('dots', ('a', 'b'), (8, 2, 2))
     """
-    where = require_path("dataset", path).expanduser()
+    where = require_path("dataset", path)
     called = name or where.name.split(".")[0] or "mine"
     how: dict[str, Any] = {"name": called, "pixel_max": pixel_max, "test_fraction": test_fraction}
     try:
