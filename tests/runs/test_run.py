@@ -178,7 +178,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         with pytest.raises(TypeError, match=f"^directory={other}: must be a path"):
             xpnet.load(other)
     (tmp_path / "file").write_text("mine")
-    assert_refused(tmp_path / "file", "not the folder of a run")
+    assert_refused(tmp_path / "file", "is a file: give the folder of the run that it is in")
 
 
 def test_a_run_that_is_not_finished_is_named(folder):
