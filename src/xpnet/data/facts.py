@@ -156,9 +156,7 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
     counts = np.bincount(labels, minlength=len(class_names))
     if missing := [class_names[k] for k in np.flatnonzero(counts == 0).tolist()]:
         if len(labels) >= 10 * len(class_names):
-            warn(
-                f"{name}: no training images of {_listed(missing)}: the network cannot learn to recognize them {SILENCE}"
-            )
+            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to answer them {SILENCE}")
     elif counts.min() < 0.1 * counts.mean() and len(labels) >= 100:
         rare = int(counts.argmin())
         warn(
