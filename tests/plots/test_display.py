@@ -158,7 +158,7 @@ def test_names_of_classes_stand_in_tables_and_pictures(named_run):
     assert "true even numb…" in texts
     bars = run.plot_prediction(0).axes[-1]
     assert [label.get_text() for label in bars.get_yticklabels()] == ["even numbers", "odd numbers"]
-    assert "label even numbers" in plots.alt_text(run.plot_prediction(0))
+    assert "test image 0, label odd numbers. " in plots.alt_text(run.plot_prediction(0))
 
 
 def test_the_command_line_answers_with_names_and_draws_what_was_seen(named_run, tmp_path, capsys):
