@@ -121,7 +121,7 @@ class Backend:
     at once, and has no better use for the processors."""
 
     first_epoch: ClassVar[str] = ""
-    """What makes the first epoch of a run longer than those after it, for people to read."""
+    """The reason why a run's first epoch takes longer than later ones, in readable form."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
