@@ -300,7 +300,7 @@ def _by_dlpack(array: Array) -> NDArray[Any]:
 
 
 def device_of(array: Array) -> Any:
-    """Return the device of an array, or ``None`` where the library's arrays know none: the default device.
+    """Return the device of an array, or ``None``, the default device, if the library's arrays have no device.
 
     Examples
     --------

@@ -171,7 +171,7 @@ def looks_channels_first(shape: Sequence[int]) -> bool:
 
 
 def check_input_layout(shape: Sequence[int]) -> None:
-    """Warn a user who builds a network of images whose channels come first, as torch has them."""
+    """Warn a user who builds a network for images with channels first, as in torch."""
     builder = sys._getframe(2).f_globals.get("__name__", "")
     if looks_channels_first(shape) and builder.partition(".")[0] != "xpnet":
         height, width = shape[1:]
