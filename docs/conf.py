@@ -20,7 +20,7 @@ version = release = xpnet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
 extensions += ["sphinx_copybutton"]
-extensions += ["mathml", "source", "notebooks", "variants", "slides"]  # Our own, beside this file.
+extensions += ["mathml", "source", "notebooks", "variants", "slides", "first_uses"]  # Our own, beside this file.
 html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]

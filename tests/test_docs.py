@@ -237,6 +237,10 @@ INSTEAD_OF = {
     r"to the letter": "exactly",
     r"at the least": "at least",
     r"tell(s|ing)? (of|what is) ": "describes, says",
+    r"to be had": "available",
+    r"in vain": "without need",
+    r"heed(s|ed)?": "respect",
+    r"to the very": "exactly",
 }
 """What a page must not say, and what says it better."""
 
@@ -332,6 +336,15 @@ def test_slides_are_made_of_a_pages_sections(extensions):
 def test_the_plan_of_lessons_names_slides_for_each():
     plan = (DOCS / "teach.md").read_text()
     assert re.findall(r"^\| (\d)\. .*?lesson-(\d)\.html", plan, re.MULTILINE) == [(n, n) for n in "123456"]
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
+def test_no_sentence_has_a_question_word_as_its_subject(page):
+    text = re.sub(r"\A---\n.*?\n---\n|^```.*?^```$|^\|.*?$", "", (DOCS / page).read_text(), flags=re.M | re.DOTALL)
+    sentences = re.findall(
+        r"(?:^|(?<=[.!?:] )|(?<=[.!?:]\n))(?:- )?((?:What|Who|Whatever|Whoever)\b.*?[.?!])(?=\s)", text, re.M | re.S
+    )
+    assert not [sentence for sentence in sentences if not sentence.endswith("?")]
 
 
 def test_every_exercise_is_listed():
