@@ -3,8 +3,8 @@
 # ///
 """Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
 
-`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session; `.ci/run` runs those that a
-change must pass.
+`nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session. `.ci/run` runs the sessions that
+a change must pass.
 """
 
 import os
@@ -22,19 +22,22 @@ PYPROJECT = nox.project.load_toml("pyproject.toml")
 
 WINDOWS, MAC = sys.platform == "win32", sys.platform == "darwin"
 
-# What each backend needs beside the package. torch is pinned: on Linux the newest release brings gigabytes of CUDA
-# libraries with it, and XPNET_TORCH can name another version, or a build for the CPU. XPNET_CUPY likewise names the
-# CuPy for an older driver, or one that brings the CUDA toolkit along.
+# The requirements of each backend. torch is pinned, because on Linux the newest release brings gigabytes of CUDA
+# libraries; XPNET_TORCH can name another version, or a build for the CPU. XPNET_CUPY can name a CuPy for an older
+# driver, or one that includes the CUDA toolkit.
 BACKENDS = {
     "numpy": [],
     "array_api_strict": [],
     "torch": [os.environ.get("XPNET_TORCH", "torch==2.13.0")],
     "jax": ["jax"],
 }
-if not MAC:  # there is neither CuPy nor dpnp for it
+if not MAC:  # neither CuPy nor dpnp supports it
     BACKENDS["cupy"] = [os.environ.get("XPNET_CUPY", "cupy-cuda13x")]
 if not MAC and platform.machine().lower() in ("x86_64", "amd64"):
-    BACKENDS["dpnp"] = ["dpnp", "intel-opencl-rt"]  # the second makes a device of any such CPU
+    BACKENDS["dpnp"] = ["dpnp", "intel-opencl-rt"]  # the second makes any such CPU a device
+
+# CuPy's session installs and uses this stand-in if it lies beside the repository and there is no GPU.
+STAND_IN = Path("../shared/cupy-on-cpu/setup").resolve()
 
 # The specs that a backend's session runs on.
 SPECS = {"array_api_strict": "array_api_strict,array_api_strict:device1"}
@@ -42,17 +45,17 @@ SPECS = {"array_api_strict": "array_api_strict,array_api_strict:device1"}
 # The backends whose tests together have to cover the package.
 MEASURED = ("numpy", "array_api_strict")
 
-# A test takes one core. Each process imports everything anew, so that more of them than these gain nothing. In NumPy's
-# session some tests wait for a clock: there is room for one more.
+# A test takes one core. Each process imports everything anew, so more processes than these gain nothing. In NumPy's
+# session some tests wait for a clock, so there is room for one more.
 PROCESSES = min(os.cpu_count() or 1, 4)
 
 SPREAD = (f"--numprocesses={PROCESSES}", "--dist=worksteal")
 
-# What takes seconds, and what needs an MPI, is for the other sessions.
+# Tests that take seconds or need an MPI run in other sessions.
 FAST = ("-m", "not slow and not thorough and not mpi")
 
-# NumPy's and torch's threads wait for each other on busy cores: one thread each is fastest for these sizes.
-# Python keeps what it has compiled, wherever that was switched off: see `install`.
+# NumPy's and torch's threads wait for each other on busy cores, so one thread each is fastest for these sizes.
+# Python must be allowed to write compiled files, even where that was switched off; see `install`.
 ENVIRONMENT = {"OMP_NUM_THREADS": "1", "MPLBACKEND": "agg", "PYTHONDONTWRITEBYTECODE": ""}
 
 
@@ -61,17 +64,17 @@ def group(name: str) -> list[str]:
 
 
 def install(session: nox.Session, *requirements: str) -> None:
-    # To compile all that is installed takes longer than to install it; Python compiles what is imported.
+    # Compiling all installed files takes longer than installing them; Python compiles them when they are imported.
     session.install("--no-compile", *requirements)
 
 
 def coverage_file(session: nox.Session, name: str) -> dict[str, str]:
-    # The cache is the one folder that sessions share.
+    # The cache is the only folder that sessions share.
     return {"COVERAGE_FILE": str(Path(session.cache_dir).resolve() / f"coverage.{name}")}
 
 
 def quick_jax(session: nox.Session) -> dict[str, str]:
-    """Make JAX compile quickly, which is what its tests do most of the time: it keeps all programs, and tunes none."""
+    """Make JAX compile quickly, because its tests mostly compile: cache all programs, optimize none."""
     return {
         "JAX_COMPILATION_CACHE_DIR": str(Path(session.cache_dir).resolve() / "jax"),
         "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
@@ -80,17 +83,36 @@ def quick_jax(session: nox.Session) -> dict[str, str]:
 
 
 def opencl(session: nox.Session) -> dict[str, str]:
-    """Name the OpenCL device that was installed with dpnp, if it was: the system knows nothing of it."""
+    """Name the OpenCL device that was installed with dpnp, if any, because the system does not know it."""
     runtime = "intelocl64.dll" if WINDOWS else "libintelocl.so"
     found = sorted(Path(session.virtualenv.location).resolve().rglob(runtime))
     return {"OCL_ICD_FILENAMES": str(found[0])} if found else {}
 
 
+def tests_on_the_stand_in(session: nox.Session) -> None:
+    """Run the tests on CuPy on the CPU, on a CUDA driver in host memory.
+
+    They run on the second of two devices that cannot reach each other's memory: a kernel that by mistake runs on the
+    first one fails. The first run compiles some 200 kernels, which takes minutes; they are kept for those after it.
+    """
+    install(session, ".", *group("test"), "cupy-cuda13x==14.2.0")
+    place = Path(session.virtualenv.location).resolve()
+    if not (place / "bin" / "cupy-on-cpu").is_file():
+        session.run(str(STAND_IN), str(place), external=True)
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cupy-on-cpu"
+    stand_in = {"CUPY_ON_CPU_CACHE": str(cache), "FAKE_CUDA_DEVICES": "2"}
+    how = ("-m", "not thorough", "--backends=cupy:1", "--only-backends", *SPREAD)
+    session.run("cupy-on-cpu", "pytest", *how, *(session.posargs or ["tests"]), env=ENVIRONMENT | stand_in)
+
+
 @nox.session
 @nox.parametrize("backend", list(BACKENDS))
 def tests(session: nox.Session, backend: str) -> None:
-    """Run the tests on one backend; in NumPy's session also those that need no backend, and the doctests."""
-    # The session that also runs the tests without a backend compares with scikit-learn and onnxruntime.
+    """Run the tests on one backend; NumPy's session also runs the tests that need no backend, and the doctests."""
+    if backend == "cupy" and STAND_IN.is_file() and not shutil.which("nvidia-smi"):
+        tests_on_the_stand_in(session)
+        return
+    # The tests without a backend compare with scikit-learn and onnxruntime.
     reference = [*group("reference"), *group("onnx"), *group("arrays")] if backend == "numpy" else []
     keras = group("keras") if backend in ("torch", "jax") else []
     install(session, ".", *group("test"), *BACKENDS[backend], *reference, *keras)
@@ -102,30 +124,11 @@ def tests(session: nox.Session, backend: str) -> None:
         f"--numprocesses={PROCESSES + (backend == 'numpy')}",
         "--dist=worksteal",
         *(["--doctest-modules"] if backend == "numpy" else ["--only-backends"]),
-        # One session alone need not cover everything: the session `coverage` judges the sum.
+        # A single session need not cover everything; the session `coverage` checks the sum.
         *(["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if backend in MEASURED else []),
         *(session.posargs or (["tests", "--pyargs", "xpnet"] if backend == "numpy" else [])),
         env=ENVIRONMENT | coverage_file(session, backend) | quick_jax(session) | opencl(session),
     )
-
-
-@nox.session(default=False)
-def cupy_on_cpu(session: nox.Session) -> None:
-    """Run the tests on CuPy on the CPU, on a CUDA driver in host memory, where that is at hand beside the repository.
-
-    They run on the second of two devices that cannot reach each other's memory: a kernel that by mistake runs on the
-    first one fails. The first run sets the driver up and compiles every kernel, which takes minutes.
-    """
-    setup = Path("../shared/cupy-on-cpu/setup").resolve()
-    if not setup.is_file():
-        session.skip(f"there is no {setup}")
-    install(session, ".", *group("test"), "cupy-cuda13x==14.2.0")
-    place = Path(session.virtualenv.location).resolve()
-    if not (place / "bin" / "cupy-on-cpu").is_file():
-        session.run(str(setup), str(place), external=True)
-    kernels = {"CUPY_ON_CPU_CACHE": str(Path(session.cache_dir).resolve() / "cupy-on-cpu"), "FAKE_CUDA_DEVICES": "2"}
-    how = ("-m", "not thorough", "--backends=cupy:1", "--only-backends", *SPREAD)
-    session.run("cupy-on-cpu", "pytest", *how, *(session.posargs or ["tests"]), env=ENVIRONMENT | kernels)
 
 
 @nox.session(default=False)
@@ -141,14 +144,14 @@ def thorough(session: nox.Session) -> None:
     """Run the tests that take minutes and rarely find anything: long trainings on MNIST, many kills."""
     install(session, ".", *group("test"), *group("reference"), *group("onnx"), *([] if WINDOWS else group("mpi")))
     where = session.posargs or ["tests"]
-    # Tests of one group share what they train, so they stay in one process.
+    # Tests of one group share trained networks, so they stay in one process.
     how = ("-m", "thorough", "--backends=numpy", f"--numprocesses={PROCESSES}", "--dist=loadgroup")
     session.run("pytest", *how, *where, env=ENVIRONMENT)
 
 
 @nox.session(default=False, python="3.11")
 def lowest(session: nox.Session) -> None:
-    """Run the fast tests on the oldest Python and the lowest versions of all that is declared, but for torch.
+    """Run the fast tests on the oldest Python and the lowest declared versions of all packages except torch.
 
     The oldest torch comes with gigabytes of CUDA libraries.
     """
@@ -156,15 +159,15 @@ def lowest(session: nox.Session) -> None:
     optional = [requirement for name in ("jax", "onnx", "keras", "tune", "mpi") for requirement in extras[name]]
     declared = [*PYPROJECT["project"]["dependencies"], *optional, *group("test"), *group("reference"), *group("onnx")]
     install(session, ".", *(requirement.replace(">=", "==") for requirement in declared))
-    # Old versions warn of what newer ones of their own dependencies have changed.
+    # Old versions warn about changes in newer versions of their own dependencies.
     how = ("--backends=numpy,array_api_strict,jax", "-W", "ignore::DeprecationWarning")
     where = session.posargs or ["tests"]
     session.run("pytest", *FAST, *how, *SPREAD, *where, env=ENVIRONMENT | quick_jax(session))
 
 
-@nox.session(default=not WINDOWS)  # there is no mpich for it
+@nox.session(default=not WINDOWS)  # mpich does not support it
 def mpi(session: nox.Session) -> None:
-    """Train on several ranks of MPI: on NumPy, with everything that may happen to a rank, and on each other library."""
+    """Train on several MPI ranks: on NumPy, with everything that may happen to a rank, and on the other libraries."""
     install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
     where = session.posargs or ["tests/training/test_distributed.py"]
     session.run(
@@ -174,7 +177,7 @@ def mpi(session: nox.Session) -> None:
 
 @nox.session
 def coverage(session: nox.Session) -> None:
-    """Add up what the tests on NumPy and array-api-strict have covered."""
+    """Add up the coverage of the tests on NumPy and array-api-strict."""
     install(session, "coverage")
     total = coverage_file(session, "total")
     parts = [coverage_file(session, backend)["COVERAGE_FILE"] for backend in MEASURED]
@@ -211,7 +214,7 @@ def examples(session: nox.Session) -> None:
 @nox.session(default=False)
 def docs(session: nox.Session) -> None:
     """Build the site, executing its notebooks; warnings are errors."""
-    # The pages show what each library says.
+    # The pages show the output of each library.
     install(
         session,
         ".",
@@ -230,7 +233,7 @@ def docs(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def notebooks(session: nox.Session) -> None:
-    """Write every page as a notebook out of the installed package, and run each of them from top to bottom."""
+    """Write every page as a notebook from the installed package, and run each of them from top to bottom."""
     install(session, ".", *group("docs"), *group("onnx"), *group("keras"), *BACKENDS["torch"], *BACKENDS["jax"])
     folder = Path(session.create_tmp())
     session.run("xpnet", "notebooks", str(folder))
@@ -247,7 +250,7 @@ def tensorflow(session: nox.Session) -> None:
 
 @nox.session(default=False)
 def package(session: nox.Session) -> None:
-    """Build what is published, check it, and run the fast tests from the unpacked source archive."""
+    """Build the published files, check them, and run the fast tests from the unpacked source archive."""
     install(session, *group("package"), *group("test"), *group("reference"))
     shutil.rmtree("dist", ignore_errors=True)
     session.run("python", "-m", "build")

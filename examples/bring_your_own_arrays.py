@@ -1,4 +1,4 @@
-"""The layer functions alone, on arrays of whichever library is installed. Nothing else is set up."""
+"""The layer functions alone, on arrays of every installed library, without any setup."""
 
 import argparse
 import importlib

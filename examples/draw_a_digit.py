@@ -1,4 +1,4 @@
-"""Train a small network and write a page on which one draws digits: one HTML file that needs no server.
+"""Train a small network and write a page on which you draw digits: one HTML file that needs no server.
 
     python examples/draw_a_digit.py --output draw
 

@@ -1,10 +1,10 @@
-"""Search the learning rate and the hidden size with Optuna, on the validation set; then test once.
+"""Search the learning rate and the hidden size with Optuna on the validation set; then test once.
 
     pip install 'xpnet[tune]'
     python examples/tune.py --trials 30
 
-The test set is looked at a single time, after the choice is made. A test accuracy that helped to choose would be
-too good to be true.
+The test set is used only once, after the choice is made. A test accuracy that helped to choose would be too
+optimistic.
 """
 
 import argparse

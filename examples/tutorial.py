@@ -1,9 +1,9 @@
-"""The NumPy tutorial's sequence in a page: load, look, preprocess, build, train, evaluate, plot.
+"""The steps of the NumPy tutorial on one page: load, look, preprocess, build, train, evaluate, plot.
 
-    python examples/tutorial.py                        # MNIST, or the bundled digits when it cannot be had
+    python examples/tutorial.py                        # MNIST, or the bundled digits if it is not available
     python examples/tutorial.py --backend cupy         # the same on a GPU
 
-`xpnet.train("tutorial")` does all of this and gives the notebook's own numbers; here the parts are used one by one.
+`xpnet.train("tutorial")` does all of this and gives the notebook's own numbers. This example uses the parts one by one.
 """
 
 import argparse
@@ -32,7 +32,7 @@ print(f"{data.name}: {data.train_images.shape} to train, {data.test_images.shape
 plots.save(plots.image(data.train_images[0], data.train_labels[0]), pictures / "one.png")
 plots.save(plots.image_row(data.train_images, data.train_labels, count=5, seed=3), pictures / "some.png")
 
-# 3. Preprocess: pixels from 0 to 1, labels as rows with a single one. Training does this by itself, batch by batch.
+# 3. Preprocess: pixels from 0 to 1, labels as one-hot rows. Training does this itself, batch by batch.
 print("pixels:", np.unique(scale(data.train_images, data.pixel_max))[[0, -1]])
 print("label", data.train_labels[0], "becomes", one_hot(data.train_labels[:1], data.classes)[0])
 

@@ -221,7 +221,7 @@ def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(tmp_path, m
             return cls(2026, 11, 29, 12, 0, 0)
 
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("xpnet.cli.datetime.datetime", Noon)
+    monkeypatch.setattr("xpnet.training.fit.datetime.datetime", Noon)
     args = ["train", "--dataset", "digits", "--train-samples", "50", "--epochs", "1"]
     assert [main([*args, "--seed", seed]) for seed in "123"] == [0, 0, 0]
     names = sorted(path.name for path in (tmp_path / "runs").iterdir())

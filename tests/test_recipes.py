@@ -1,5 +1,7 @@
 """The recipes: the tutorial's own numbers, agreement between backends, and floors of accuracy."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -151,8 +153,28 @@ def test_surveys_refuse_before_the_first_run_what_the_last_would(monkeypatch, di
         survey.ladder(["mlp", "cnn"], dataset=digits, hidden_sizes=(5,))
     with pytest.raises(ValueError, match=r"^backend='nope'"):
         survey.compare(["numpy", "nope"], dataset=digits)
-    with pytest.raises(ValueError, match=r"^output_dir='x': several runs cannot share a folder"):
-        survey.compare(["numpy"], dataset=digits, output_dir="x")
+    with pytest.raises(ValueError, match=r"^resume=True: several runs cannot go on in one folder"):
+        survey.compare(["numpy"], dataset=digits, resume=True)
+
+
+def test_a_survey_that_is_interrupted_saves_the_runs_that_are_done(tmp_path, digits):
+    from xpnet import survey
+
+    rows = []
+
+    def impatient(row):
+        rows.append(row)
+        if len(rows) == 2:
+            raise KeyboardInterrupt
+
+    settings = {"dataset": digits, "train_samples": 60, "epochs": 1, "progress": False}
+    with pytest.raises(KeyboardInterrupt):
+        survey.ladder(["mlp", "deep", "cnn"], output_dir=tmp_path / "l", each=impatient, **settings)
+    assert {path.name for path in (tmp_path / "l").iterdir()} == {*survey.LADDER_FILES}
+    saved = json.loads((tmp_path / "l/ladder.json").read_text())
+    assert [row["recipe"] for row in saved] == ["mlp", "deep"]
+    survey.compare(["numpy"], output_dir=tmp_path / "c", **settings)
+    assert {path.name for path in (tmp_path / "c").iterdir()} == {*survey.COMPARISON_FILES}
 
 
 def test_the_tutorials_dropout_draws_from_either_generator():

@@ -1,7 +1,7 @@
 """Apple's MLX as a backend of xpnet.
 
 MLX has most functions of the Array API standard, but some lack an argument, and it
-computes nothing until somebody asks for a value. This class makes up for both.
+computes nothing until a value is needed. This class makes up for both.
 """
 
 import importlib
@@ -18,7 +18,7 @@ LACKING = {
     "zeros_like": "device",
     "astype": "copy",
 }
-"""Functions that lack an argument of the standard's."""
+"""Functions that lack an argument of the standard."""
 
 
 class MlxBackend(Backend):
@@ -30,7 +30,7 @@ class MlxBackend(Backend):
 
     @classmethod
     def open(cls, device=""):
-        """Open it on ``cpu`` or ``gpu``."""
+        """Open MLX on ``cpu`` or ``gpu``."""
         mx = importlib.import_module("mlx.core")
         if device not in ("", "cpu", "gpu"):
             raise BackendError("there are mlx:cpu, mlx:gpu")
@@ -43,7 +43,7 @@ class MlxBackend(Backend):
 
     @classmethod
     def of(cls, array):
-        """Return the backend of an array, which knows no device."""
+        """Return the default backend, because an MLX array has no device."""
         return cls.open()
 
     def asarray(self, host, dtype=None):
@@ -56,7 +56,7 @@ class MlxBackend(Backend):
         return self.xp.stream(self.device)
 
     def scan(self, step, carry, xs):
-        """Compute each step before the next, or the epoch would become one expression."""
+        """Compute each step before the next; otherwise the epoch would become one expression."""
 
         def computed(carry, slices):
             result = step(carry, slices)

@@ -6,7 +6,7 @@
 (4,)
 """
 
-from xpnet import signals as signals  # first, so that Ctrl-C during the other imports is heeded
+from xpnet import signals as signals  # first, so that Ctrl-C works during the other imports
 from xpnet._version import __version__ as __version__
 from xpnet.backends import Backend, BackendError, BackendInfo, get_backend, list_backends
 from xpnet.data import DataError, Dataset, DataWarning, IdxError, load_dataset

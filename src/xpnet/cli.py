@@ -1,19 +1,19 @@
-"""The command line: parses, calls the functions a user would call, and prints.
+"""The command line: it parses options, calls the functions that you would call in Python, and prints the results.
 
-Results go to standard output, everything else to standard error. With ``--json`` standard output holds one JSON
-document and nothing more.
+Results go to standard output, everything else to standard error. With ``--json``, standard output holds one JSON
+document and nothing else.
 """
 
 from __future__ import annotations
 
 import contextlib
-import datetime
 import io
 import json
 import os
 import signal
 import sys
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +24,6 @@ from xpnet._version import __version__
 from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
-from xpnet.files import check_writable_directory, new_directory
 from xpnet.options import (
     Command,
     backend_options,
@@ -45,7 +44,7 @@ from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
 from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
 from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
-from xpnet.training.train import check_arguments, train
+from xpnet.training.train import train
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -58,7 +57,7 @@ def cli() -> None:
 @import_option
 @json_option
 def recipes_command(as_json: bool) -> None:
-    """Say what each recipe is, and what it does by default."""
+    """List the recipes with their defaults."""
     if as_json:
         rows = [{"what": recipe.what, **vars(recipe), "settings": recipe.settings} for recipe in RECIPES.values()]
         print_json({"recipes": [{name: row[name] for name in row if name != "build"} for row in rows]})
@@ -73,7 +72,7 @@ def recipes_command(as_json: bool) -> None:
 
 
 def _defaults(settings: dict[str, Any]) -> str:
-    """Write the defaults of a recipe's settings as one would give them."""
+    """Return the defaults of a recipe's settings in the form of options."""
     options = {f"--{name.replace('_', '-')}": value for name, value in settings.items()}
     lists = {name: ",".join(map(str, value)) for name, value in options.items() if isinstance(value, tuple)}
     words = [f"{name} {value}" for name, value in (options | lists).items() if value is not None]
@@ -100,51 +99,39 @@ def _defaults(settings: dict[str, Any]) -> str:
 @click.option("--output-dir", type=click.Path(path_type=Path), help="By default runs/RECIPE-DATASET-TIME/.")
 @own_option
 @distributed_option
-@click.option("--resume", is_flag=True, help="Go on with the run in --output-dir.")
-@click.option("--progress/--no-progress", default=None, help="Show what goes on: by default on a terminal only.")
+@click.option("--resume", is_flag=True, help="Continue the run in --output-dir.")
+@click.option("--progress/--no-progress", default=None, help="Show progress; by default only on a terminal.")
 @json_option
-def train_command(
-    as_json: bool, output_dir: Path | None, dataset: str | None, own: dict[str, Any], **settings: Any
-) -> None:
-    """Train a network by a recipe: what is not given is as the recipe says, and `xpnet recipes` tells what that is.
+def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], **settings: Any) -> None:
+    """Train a network by a recipe. Options that you omit have the recipe's defaults, which `xpnet recipes` lists.
 
-    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE stand in
-    for options.
+    The environment variables XPNET_BACKEND, XPNET_DATA_DIR, XPNET_THREADS, XPNET_WORKERS and XPNET_OFFLINE replace
+    options.
     """
     check_joins(settings["distributed"])
     ranks = get_ranks(settings.pop("distributed"))
-    settings |= own
-    check_arguments(settings["recipe"], settings | {"output_dir": output_dir})
-    ranks.open_backend(settings["backend"])
-    data_dir = settings.pop("data_dir")
-    data = ranks.once_a_machine(lambda: load_dataset(dataset, data_dir=data_dir))
-    data.first(settings["train_samples"])  # refused here, before there is a folder, if there are not as many
-    name = f"{settings['recipe']}-{data.name}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
-    # All ranks ask, whether or not each was given a folder: those that differ are told apart later.
-    chosen = ranks.from_first(lambda: output_dir or new_directory(Path("runs") / name))
-    output_dir = output_dir or chosen
-    checkpoints = RunDirectory(output_dir).checkpoints
-    if ranks.first and settings["resume"] and not (checkpoints.is_dir() or (output_dir / MODEL).exists()):
+    if output_dir is not None and settings["resume"] and ranks.first and not RunDirectory(output_dir).begun:
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
     try:
-        run = train(dataset=data, output_dir=output_dir, distributed=ranks, **settings)
-    except KeyboardInterrupt:
-        if ranks.first and (output_dir / MODEL).exists():
-            _tell(f"this was the last epoch, and the run is in {output_dir}")
-        elif ranks.first and checkpoints.is_dir():
-            _tell(f"--output-dir {output_dir} --resume goes on after the last epoch")
+        run = train(output_dir=output_dir or True, distributed=ranks, **settings, **own)
+    except KeyboardInterrupt as interrupt:
+        folder = getattr(getattr(interrupt, "run", None), "folder", None)
+        if ranks.first and folder is not None:
+            over = (folder / MODEL).exists()
+            last, more = "this was the last epoch, and the run is in", "goes on after the last epoch"
+            _tell(f"{last} {folder}" if over else f"--output-dir {folder} --resume {more}")
         raise
     if not ranks.first:
         return
-    files = sorted(str(output_dir / name) for name in FILES)
-    accuracy = run.evaluation.accuracy
+    assert run.folder is not None
+    files = sorted(str(run.folder / name) for name in FILES)
     if as_json:
         print_json(
             {
                 "config": run.config,
                 "history": run.history.to_dicts(),
-                "test_accuracy": accuracy,
-                "output_dir": str(output_dir),
+                "test_accuracy": run.evaluation.accuracy,
+                "output_dir": str(run.folder),
                 "files": files,
             }
         )
@@ -152,20 +139,20 @@ def train_command(
     c = run.config
     click.echo(
         f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
-        f"test accuracy {accuracy:.4f} after {count_of_epochs(len(run.history))}, "
+        f"test accuracy {run.evaluation.accuracy:.4f} after {count_of_epochs(len(run.history))}, "
         f"{run.history.seconds:.1f} s of training"
     )
-    click.echo(f"written to {output_dir}/:\n  " + "\n  ".join(Path(file).name for file in files))
+    click.echo(f"written to {run.folder}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
 
 @cli.command(
     "evaluate",
-    short_help="Test the network of a run.",
+    short_help="Evaluate the network of a run.",
     epilog=examples("xpnet evaluate run", "xpnet evaluate run --backend torch --json"),
 )
 @import_option
 @click.argument("run_dir", type=click.Path(path_type=Path))
-@click.option("--dataset", help=f"{', '.join(NAMES)}; by default what the run was trained on.")
+@click.option("--dataset", help=f"{', '.join(NAMES)}; by default the run's own.")
 @data_dir_option
 @backend_options
 @json_option
@@ -177,7 +164,7 @@ def evaluate_command(
     dtype: str | None,
     as_json: bool,
 ) -> None:
-    """Test the network in RUN_DIR, on the dataset that it was trained on unless another is named."""
+    """Evaluate the network in RUN_DIR on the test set of its dataset, or of another that you name."""
     from xpnet.runs.evaluation import evaluate
     from xpnet.runs.opened import data_of
 
@@ -204,8 +191,8 @@ def predict_command(
 ) -> None:
     """Predict the class of each image in IMAGES with the network in RUN_DIR.
 
-    IMAGES is an .npy or IDX file, or photographs of one digit each. Integers are pixels, as bright as those of the
-    images to train on. Floating-point numbers must be scaled already. Photographs are prepared as MNIST's images were.
+    IMAGES is an .npy or IDX file, or photographs of one digit each. Integers are pixels on the same scale as the
+    training images. Floating-point numbers must be scaled already. Photographs are converted to the format of MNIST.
     """
     from xpnet.data.photos import is_picture
 
@@ -230,7 +217,7 @@ def read_images(path: Path) -> Any:
     Raises
     ------
     ValueError
-        If it cannot be read, or is something else.
+        If the file cannot be read, or has another format.
     """
     from xpnet.data.readers import read_array
 
@@ -246,7 +233,7 @@ def read_images(path: Path) -> Any:
 @cli.command("backends", short_help="List the backends and their devices.", epilog=examples("xpnet backends"))
 @json_option
 def backends_command(as_json: bool) -> None:
-    """List the backends: versions, devices, and why one cannot be used."""
+    """List the backends with versions and devices, or the reason why one cannot be used."""
     found = list_backends()
     if as_json:
         rows = [
@@ -267,7 +254,7 @@ def backends_command(as_json: bool) -> None:
 
 
 @cli.command("fetch", epilog=examples("xpnet fetch --data-dir mnist"))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="Where the files go.")
+@click.option("--data-dir", type=click.Path(path_type=Path), help="The folder for the files.")
 @json_option
 def fetch_command(data_dir: Path | None, as_json: bool) -> None:
     """Download MNIST and verify it."""
@@ -290,19 +277,18 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
     "--backends",
     "specs",
     shell_complete=choices(backend_names),
-    help="With commas between them; by default all that are usable.",
+    help="Names separated by commas; by default all that are usable.",
 )
 @dtype_option
 @training_options
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
-    """Run one recipe with one seed on several backends, and show how far they agree and how long they take."""
+    """Run one recipe with one seed on several backends, and compare their results and times."""
     from xpnet import survey
 
     names = _names(specs) or survey.usable_backends()
-    survey.check_survey([settings["recipe"]], names, settings)
-    how = (survey.compare, survey.comparison_table, survey.save_comparison)
+    how = (survey.compare, survey.comparison_table, survey.COMPARISON_FILES)
     _run_survey(*how, names, settings, output_dir, as_json)
 
 
@@ -314,20 +300,19 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @import_option
 @data_options
 @backend_options
-@click.option("--recipes", shell_complete=choices(lambda: RECIPES), help="With commas between them; by default all.")
-@click.option("--seed", type=int, help="Decides all randomness; by default each recipe's own.")
+@click.option("--recipes", shell_complete=choices(lambda: RECIPES), help="Names separated by commas; by default all.")
+@click.option("--seed", type=int, help="The seed of all random numbers; by default each recipe's own.")
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
-@click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy.")
+@click.option("--threads", type=int, help="Threads for linear algebra; by default 1 on NumPy.")
 @click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores.")
 @click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
-    """Run the recipes in order, and show what each step buys."""
+    """Run the recipes in order, and compare their accuracies and times."""
     from xpnet import survey
 
     names = _names(recipes) or list(RECIPES)
-    survey.check_survey(names, [settings["backend"]], settings)
-    _run_survey(survey.ladder, survey.ladder_table, survey.save_ladder, names, settings, output_dir, as_json)
+    _run_survey(survey.ladder, survey.ladder_table, survey.LADDER_FILES, names, settings, output_dir, as_json)
 
 
 @cli.command("plot", short_help="Draw the curves of a run.", epilog=examples("xpnet plot run curves.svg"))
@@ -335,7 +320,7 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
 @click.argument("picture", type=click.Path(path_type=Path))
 @json_option
 def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
-    """Draw the curves of the run in RUN_DIR to PICTURE, whose ending decides the format."""
+    """Draw the curves of the run in RUN_DIR to PICTURE, whose suffix determines the format."""
     from xpnet import plots
 
     config = load_config(run_dir)
@@ -359,9 +344,9 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
 @click.argument("file", type=click.Path(path_type=Path))
 @json_option
 def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
-    """Export the network in RUN_DIR to FILE, whose ending decides the format.
+    """Export the network in RUN_DIR to FILE, whose suffix determines the format.
 
-    An .onnx file is a model for inference engines such as onnxruntime.
+    An .onnx file is a model for inference engines such as onnxruntime. An .html file is a page to draw digits on.
     """
     from xpnet.export import export
 
@@ -397,12 +382,12 @@ def notebooks_command(folder: Path, as_json: bool) -> None:
     epilog=examples("xpnet exercises work", "xpnet exercises work --check"),
 )
 @click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--check", is_flag=True, help="Run the files in FOLDER and say which of them are right.")
+@click.option("--check", is_flag=True, help="Run the files in FOLDER and report which of them are right.")
 @json_option
 def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
-    """Write a Python file for each exercise into FOLDER, or check what has become of them.
+    """Write a Python file for each exercise into FOLDER, or check your solutions.
 
-    A file that is there already is left alone. With --check the exit code is 1 while one of them is not right.
+    Files that already exist stay. With --check, the exit code is 1 until all of them are right.
     """
     from xpnet.course.exercises import check_exercises, report, write_exercises
 
@@ -425,43 +410,28 @@ def exercises_command(folder: Path, check: bool, as_json: bool) -> None:
 def _run_survey(
     run: Command,
     table: Command,
-    save: Command,
+    files: Sequence[str],
     names: list[str],
     settings: dict[str, Any],
     output_dir: Path | None,
     as_json: bool,
 ) -> None:
     """Make the runs of a survey, and show those that are done, whatever ends it."""
-    data = load_dataset(settings.pop("dataset"), data_dir=settings.pop("data_dir"))
-    data.first(settings.get("train_samples"))  # refused here, if there are not as many
-    if output_dir is not None:
-        check_writable_directory(output_dir)  # before the work, not after it
-    rows: list[Any] = []
-    try:
-        run(names, each=rows.append, dataset=data, **settings)
-    finally:
-        _show(rows, len(names), table, save, output_dir, as_json)
-
-
-def _show(rows: list[Any], wanted: int, table: Command, save: Command, output_dir: Path | None, as_json: bool) -> None:
-    """Save and print the runs that are done, be it all or those before an interrupt."""
     from xpnet import survey
 
-    if not rows:
-        return
-    written: list[Path] = []
+    rows: list[Any] = []
     try:
-        written = save(rows, output_dir) if output_dir else []
+        run(names, each=rows.append, output_dir=output_dir, **settings)
     finally:
-        if as_json:
-            files = [str(path) for path in written]
-            print_json({"rows": survey.plain(rows), "complete": len(rows) == wanted, "files": files})
-        else:
+        written = [str(output_dir / name) for name in files if (output_dir / name).exists()] if output_dir else []
+        if rows and as_json:
+            print_json({"rows": survey.plain(rows), "complete": len(rows) == len(names), "files": written})
+        elif rows:
             click.echo("\n".join([table(rows), *(f"written: {path}" for path in written)]))
 
 
 def _names(given: str | None) -> list[str]:
-    """Split what stands between commas."""
+    """Split names at commas."""
     return [name.strip() for name in given.split(",")] if given else []
 
 
@@ -471,15 +441,15 @@ def print_json(document: Any) -> None:
 
 
 def main(args: list[str] | None = None) -> int:
-    """Run a command and return the exit code: 0 done, 2 bad usage or input, 1 anything else, 130 interrupted."""
+    """Run a command and return the exit code: 0 success, 1 error, 2 bad usage or input, 128 + n after signal n."""
     warnings.showwarning = _show_warning
     try:
         cli.main(args, prog_name="xpnet", standalone_mode=False)
-        if sys.stdout is not None:  # else it was closed before the program began
+        if sys.stdout is not None:  # None if it was closed before the program started
             sys.stdout.flush()
     except click.ClickException as error:
         message, context = error.format_message(), getattr(error, "ctx", None)
-        if "\n" not in message:  # else it is the help itself
+        if "\n" not in message:  # a message with several lines is the help itself
             message = f"xpnet: {message} (see '{context.command_path if context else 'xpnet'} --help')"
         click.echo(message, err=True)
         return 2
@@ -487,13 +457,13 @@ def main(args: list[str] | None = None) -> int:
         number = getattr(error.__cause__ or error, "number", signal.SIGINT)
         return _failed(signals.STOPPED[number], 128 + number)
     except BrokenPipeError:
-        # Who reads has seen enough, as `head` does. What is left in the buffer must not be written at the end.
+        # The reader has closed the pipe, as `head` does. The rest of the buffer must not be written at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except (DownloadError, OSError, ArithmeticError, MemoryError) as error:
         return _failed(str(error) or "not enough memory", 1)
     except (ValueError, TypeError) as error:
-        # What the library raises for a user's mistake: its words are the whole story.
+        # The library raises these for a user's mistake, and its message says everything.
         return _failed(error, 2)
     return 0
 
@@ -514,10 +484,10 @@ def _show_warning(message: Warning | str, *args: Any, **kwargs: Any) -> None:
 
 
 def entry() -> None:
-    """Be the program ``xpnet``."""
+    """Run the program ``xpnet``."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # whatever the locale cannot write
+            stream.reconfigure(errors="backslashreplace")  # for characters that the locale cannot encode
     warnings.filterwarnings("default", category=UserWarning)  # PYTHONWARNINGS=error is meant for other programs
     signals.heed()
     code = main()

@@ -1,4 +1,4 @@
-"""The options that several commands of the command line share, how these are read, and what TAB completes."""
+"""Options that several commands share, with their parsing and completion."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Option = Callable[[Command], Command]
 
 
 def options(*decorators: Option) -> Option:
-    """Apply several options at once."""
+    """Combine several options into one decorator."""
 
     def apply(command: Command) -> Command:
         for decorator in reversed(decorators):
@@ -33,7 +33,7 @@ def options(*decorators: Option) -> Option:
 
 
 def choices(names: Callable[[], Iterable[str]]) -> Callable[[click.Context, click.Parameter, str], list[str]]:
-    """Complete a name, or the last of several with commas between them, when the user presses TAB."""
+    """Return the completion of a name, or of the last of several names separated by commas."""
 
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
         before, comma, last = incomplete.rpartition(",")
@@ -43,7 +43,7 @@ def choices(names: Callable[[], Iterable[str]]) -> Callable[[click.Context, clic
 
 
 def examples(*lines: str) -> str:
-    """Lay out the examples below a command's help."""
+    """Format the examples below a command's help."""
     return "\b\nExamples:\n" + "\n".join(f"  {line}" for line in lines)
 
 
@@ -54,12 +54,12 @@ def import_modules(ctx: click.Context, param: click.Parameter, modules: Iterable
 
 
 def import_module(name: str) -> None:
-    """Import a user's module by its name, from the current folder too, or by the path of its file.
+    """Import a user's module by its name, including modules in the current folder, or by the path of its file.
 
     Raises
     ------
     ValueError
-        If that fails, whatever the reason.
+        If the import fails for any reason.
     """
     path = Path(name)
     is_file = path.suffix == ".py"
@@ -73,7 +73,7 @@ def import_module(name: str) -> None:
 
 
 def read_settings(ctx: click.Context, param: click.Parameter, given: Iterable[str]) -> dict[str, Any]:
-    """Read ``NAME=VALUE``: the value as JSON, and where it is none, as a word."""
+    """Parse ``NAME=VALUE``; a value that is not JSON is a word."""
     settings = {}
     for text in given:
         name, equals, value = text.partition("=")
@@ -81,13 +81,13 @@ def read_settings(ctx: click.Context, param: click.Parameter, given: Iterable[st
             raise click.BadParameter(f"{text!r}: must be a name and a value, such as depth=3")
         try:
             settings[name] = json.loads(value)
-        except ValueError:  # a word without quotation marks
+        except ValueError:  # a word without quotes
             settings[name] = value
     return settings
 
 
 def read_sizes(ctx: click.Context, param: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    """Read integers with commas between them."""
+    """Parse integers separated by commas."""
     if value is None:
         return None
     try:
@@ -111,16 +111,16 @@ import_option: Option = click.option(
     is_eager=True,
     expose_value=False,
     callback=import_modules,
-    help="Import a module of yours first, for its layers and recipes.",
+    help="Import your own module first, for its layers and recipes.",
 )
 data_dir_option: Option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="Where the files of MNIST are or go."
+    "--data-dir", type=click.Path(path_type=Path), help="The folder of the MNIST files."
 )
 data_options: Option = options(
     click.option(
         "--dataset",
         shell_complete=choices(lambda: NAMES),
-        help=f"{', '.join(NAMES)}; by default MNIST, or digits if that cannot be had.",
+        help=f"{', '.join(NAMES)}; by default MNIST, or digits if MNIST is not available.",
     ),
     data_dir_option,
 )
@@ -129,20 +129,20 @@ backend_options: Option = options(
     click.option(
         "--backend",
         shell_complete=choices(backend_names),
-        help=f"{', '.join(BACKENDS)}, one that a package adds, or one's device, as cupy:1.",
+        help=f"{', '.join(BACKENDS)}, one that a package adds, or a device, such as cupy:1.",
     ),
     dtype_option,
 )
 training_options: Option = options(
-    click.option("--seed", type=int, help="Decides all randomness."),
-    click.option("--epochs", type=int, help="How often to go through the training images."),
-    click.option("--batch-size", type=int, help="Images a step."),
-    click.option("--learning-rate", type=float, help="The length of a step."),
-    click.option("--hidden-sizes", callback=read_sizes, help="Units of each hidden layer, such as 100,50."),
-    click.option("--train-samples", type=int, help="Take only the first so many training images."),
+    click.option("--seed", type=int, help="The seed of all random numbers."),
+    click.option("--epochs", type=int, help="Passes through the training images."),
+    click.option("--batch-size", type=int, help="Images per step."),
+    click.option("--learning-rate", type=float, help="The factor of the gradient in a step."),
+    click.option("--hidden-sizes", callback=read_sizes, help="Units in each hidden layer, such as 100,50."),
+    click.option("--train-samples", type=int, help="Use only this many training images, the first ones."),
     click.option("--validation-fraction", type=float, help="Share of the training images to validate on."),
     click.option("--patience", type=int, help="Epochs without improvement after which to stop."),
-    click.option("--threads", type=int, help="For the linear algebra; by default 1 on NumPy."),
+    click.option("--threads", type=int, help="Threads for linear algebra; by default 1 on NumPy."),
     click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores."),
 )
 json_option: Option = click.option("--json", "as_json", is_flag=True, help="Print one JSON document.")

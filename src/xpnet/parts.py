@@ -28,6 +28,8 @@ from typing import Annotated, Any, Self, TypeVar
 
 import numpy as np
 
+from xpnet.typing import Pair
+
 T = TypeVar("T")
 
 Check = Callable[[str, Any], Any]
@@ -149,6 +151,30 @@ def in_range(low: float, high: float, message: str) -> Check:
     return check
 
 
+def require_pair(least: int, word: str | None = None) -> Check:
+    """Return the check that a value is an integer or a pair of integers, at least ``least``; or ``word``."""
+
+    def check(name: str, value: Any) -> Any:
+        if isinstance(value, str) and word is not None:
+            if value != word:
+                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {word!r}")
+            return value
+        pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
+        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
+            raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
+        if min(pair) < least:
+            raise ValueError(f"{name}={value!r}: must be at least {least}")
+        return pair if isinstance(value, list) else value
+
+    return check
+
+
+def as_pair(value: Any) -> Pair:
+    """Return an integer as a pair of equal numbers, and a pair unchanged."""
+    down, across = value if isinstance(value, tuple | list) else (value, value)
+    return down, across
+
+
 def _require(name: str, value: T, holds: Callable[[T], bool], message: str) -> T:
     if not holds(value):
         raise ValueError(f"{name}={value!r}: {message}")
@@ -164,6 +190,9 @@ Share = Annotated[float, require_share]
 """In (0, 1]."""
 Size = Annotated[int, require_size]
 Sizes = Annotated[tuple[int, ...], require_sizes]
+PairOfSizes = Annotated[int | Pair, require_pair(1)]
+Padding = Annotated[int | Pair, require_pair(0)]
+PaddingOrSame = Annotated[int | Pair | str, require_pair(0, "same")]
 
 
 # Checks by annotation -----------------------------------------------------------------------------------------------

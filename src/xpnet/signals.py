@@ -1,7 +1,8 @@
-"""The signals that end the program ``xpnet``: Ctrl-C, SIGTERM and SIGHUP.
+"""Signals that end the program ``xpnet``: Ctrl-C, SIGTERM and SIGHUP.
 
-Each ends it in order, with one line and the exit code that a shell expects, from the first import on: `xpnet` imports
-this module before all others. Where xpnet is imported as a library, no signal is touched.
+From the first import on, each signal ends the program in an orderly way, with one line and the exit code that a shell
+expects; therefore `xpnet` imports this module before all others. A program that imports xpnet as a library keeps its
+own signal handlers.
 """
 
 from __future__ import annotations
@@ -15,21 +16,21 @@ from pathlib import Path
 from typing import Any
 
 STOPPED = {2: "interrupted", 15: "terminated", 1: "hung up"}
-"""What SIGINT, SIGTERM and SIGHUP do to a program."""
+"""The messages for SIGINT, SIGTERM and SIGHUP."""
 
 
 class Stopped(KeyboardInterrupt):
-    """A signal arrived that ends the program."""
+    """A signal that ends the program arrived."""
 
     number: int
 
 
 def heed() -> list[signal.Signals]:
-    """Raise `Stopped` at the first of the signals, once: a burst of them does not disturb the end that it began."""
+    """Raise `Stopped` at the first signal, and only then, so that a burst of signals does not disturb the cleanup."""
     begun = 0.0
 
     def again(number: int, frame: Any) -> None:
-        if time.monotonic() > begun + 2:  # the first was lost in a library
+        if time.monotonic() > begun + 2:  # a library swallowed the first
             os._exit(128 + number)
 
     def stop(number: int, frame: Any) -> None:
@@ -44,12 +45,12 @@ def heed() -> list[signal.Signals]:
 
 
 def ignore() -> None:
-    """Let the interpreter finish undisturbed."""
+    """Ignore the signals, so that the interpreter finishes undisturbed."""
     _handle(signal.SIG_IGN)
 
 
 def end_at_once() -> list[signal.Signals]:
-    """End the process at the first of the signals, while there is nothing yet that could be lost."""
+    """End the process at the first signal, as long as there is nothing to lose."""
 
     def end(number: int, frame: Any) -> None:
         with contextlib.suppress(OSError):
@@ -60,7 +61,7 @@ def end_at_once() -> list[signal.Signals]:
 
 
 def _handle(handler: Any) -> list[signal.Signals]:
-    """Set a handler for those of the signals that are not ignored, as SIGHUP is under nohup, and not a user's own."""
+    """Set a handler for each signal, unless it is ignored, as SIGHUP is under nohup, or has a user's own handler."""
     usual = (signal.SIG_DFL, signal.default_int_handler)
     handled = []
     for each in signal.Signals:

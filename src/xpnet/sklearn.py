@@ -19,39 +19,39 @@ from xpnet.training.fit import fit
 
 
 class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
-    """A multilayer perceptron with scikit-learn's manners: `fit`, `predict`, `predict_proba`, `score`.
+    """A multilayer perceptron with scikit-learn's interface: `fit`, `predict`, `predict_proba`, `score`.
 
-    Samples are rows of numbers. Bring them to a common scale first, as with ``StandardScaler`` in a pipeline. Labels
-    may be numbers or strings.
+    Samples are rows of numbers. Bring the features to a common scale first, for example with ``StandardScaler`` in a
+    pipeline. Labels may be numbers or strings.
 
     Parameters
     ----------
     hidden_sizes : sequence of int
-        Units of each hidden layer; each is followed by a ReLU.
+        The number of units in each hidden layer; a ReLU follows each.
     dropout : float
         The share of hidden units to drop in training.
     learning_rate : float
-        Of Adam.
+        The learning rate of Adam.
     epochs, batch_size : int
-        How often to go through the samples, and how many a step takes.
+        The number of passes through the samples, and the number of samples per step.
     backend : str, optional
         See `xpnet.get_backend`.
     dtype : {"float32", "float64"}
-        Of parameters and arithmetic.
+        The dtype of parameters and arithmetic.
     random_state : int
-        Decides all randomness.
+        The seed of all random numbers.
 
     Attributes
     ----------
     classes_ : array
         The labels.
     network_ : TrainedNetwork
-        For everything else, such as saving.
+        The trained network, for everything else, such as exporting.
     history_ : History
-        A record of each epoch. Its test columns repeat the loss on one sample of the training set: hold samples back
-        with scikit-learn's own tools.
+        One record per epoch. Its test columns hold the loss and accuracy on a single training sample; to hold out
+        samples, use scikit-learn's own tools.
     n_features_in_ : int
-        How many numbers a sample has.
+        The number of features.
 
     Examples
     --------
@@ -97,7 +97,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         for units in self.hidden_sizes:
             layers += [Dense(units), ReLU(), *([Dropout(self.dropout)] if self.dropout else [])]
         network = Network([*layers, Dense(len(self.classes_))], input_shape=(X.shape[1],))
-        # There is no test set here: one sample stands in for it.
+        # A dataset needs a test set, so one training sample serves as one.
         data = Dataset("scikit-learn", X, labels, X[:1], labels[:1], classes=len(self.classes_))
         run = fit(
             network,

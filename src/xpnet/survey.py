@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,14 +12,18 @@ from typing import Any
 import numpy as np
 
 from xpnet.backends import get_backend, list_backends
-from xpnet.data.datasets import load_dataset
+from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.files import check_writable_directory, write_atomically
 from xpnet.recipes import RECIPES
 from xpnet.runs.history import METRICS, History
 from xpnet.runs.run import Run, title_of
-from xpnet.training.train import check_arguments, train
+from xpnet.training.train import check_request, train
 
 Row = dict[str, Any]
+
+COMPARISON_FILES = ("compare.json", "compare.png")
+
+LADDER_FILES = ("ladder.json", "ladder.png", "ladder.txt")
 
 
 def usable_backends() -> list[str]:
@@ -26,35 +31,12 @@ def usable_backends() -> list[str]:
     return [info.name for info in list_backends() if info.usable]
 
 
-def check_survey(recipes: Sequence[str], specs: Sequence[str | None], settings: Mapping[str, Any]) -> None:
-    """Check the arguments of several runs, before any work.
-
-    Parameters
-    ----------
-    recipes, specs : sequence of str
-        The recipes and the backends.
-    settings : mapping
-        The arguments of `xpnet.train` that all runs share.
-
-    Raises
-    ------
-    ValueError, TypeError
-        Naming the argument and its value.
-    """
-    for name in ("output_dir", "resume"):
-        if settings.get(name):
-            raise ValueError(f"{name}={settings[name]!r}: several runs cannot share a folder; train them one by one")
-    for recipe in recipes:
-        check_arguments(recipe, settings)
-    for spec in specs:
-        get_backend(spec)
-
-
 def compare(
     specs: Sequence[str],
     *,
     dataset: Any = None,
     data_dir: Any = None,
+    output_dir: str | os.PathLike[str] | None = None,
     each: Callable[[Row], Any] | None = None,
     **settings: Any,
 ) -> list[Row]:
@@ -66,6 +48,8 @@ def compare(
         The backends. Each is compared with the first.
     dataset, data_dir, **settings
         See `xpnet.train`.
+    output_dir : path-like, optional
+        Where to write ``compare.json`` and ``compare.png``; after an interrupt, of the runs that are done.
     each : callable, optional
         Called with each row when its run is done.
 
@@ -83,32 +67,28 @@ def compare(
     >>> rows[1]["largest_difference"], rows[1]["predictions_that_differ"]  # The same seed, the same numbers.
     (0.0, 0)
     """
-    check_survey([settings.get("recipe", "mlp")], specs, settings)
-    data = load_dataset(dataset, data_dir=data_dir)
-    rows: list[Row] = []
-    first: Run | None = None
-    for spec in specs:
-        run = train(dataset=data, backend=spec, **settings)
-        first = first or run
-        rows.append(
-            {
-                "backend": spec,
-                "device": run.config["device"],
-                "recipe": run.config["recipe"],
-                "dataset": run.config["dataset"],
-                "dtype": run.config["dtype"],
-                "seed": run.config["seed"],
-                "epochs": len(run.history),
-                "test_accuracy": run.evaluation.accuracy,
-                "seconds": run.history.seconds,
-                "largest_difference": largest_difference(first, run),
-                "predictions_that_differ": int(np.sum(first.evaluation.predictions != run.evaluation.predictions)),
-                "history": run.history,
-            }
-        )
-        if each is not None:
-            each(rows[-1])
-    return rows
+    data = _prepare([settings.get("recipe", "mlp")], specs, dataset, data_dir, output_dir, settings)
+    runs: list[Run] = []
+
+    def row(spec: str) -> Row:
+        runs[1:] = [train(dataset=data, backend=spec, **settings)]  # the first one, and this
+        first, run = runs[0], runs[-1]
+        return {
+            "backend": spec,
+            "device": run.config["device"],
+            "recipe": run.config["recipe"],
+            "dataset": run.config["dataset"],
+            "dtype": run.config["dtype"],
+            "seed": run.config["seed"],
+            "epochs": len(run.history),
+            "test_accuracy": run.evaluation.accuracy,
+            "seconds": run.history.seconds,
+            "largest_difference": largest_difference(first, run),
+            "predictions_that_differ": int(np.sum(first.evaluation.predictions != run.evaluation.predictions)),
+            "history": run.history,
+        }
+
+    return _rows(row, specs, each, save_comparison, output_dir)
 
 
 def largest_difference(a: Run, b: Run) -> float:
@@ -129,6 +109,7 @@ def ladder(
     *,
     dataset: Any = None,
     data_dir: Any = None,
+    output_dir: str | os.PathLike[str] | None = None,
     each: Callable[[Row], Any] | None = None,
     **settings: Any,
 ) -> list[Row]:
@@ -140,6 +121,8 @@ def ladder(
         The names of the recipes.
     dataset, data_dir, **settings
         See `xpnet.train`.
+    output_dir : path-like, optional
+        Where to write ``ladder.json``, ``ladder.txt`` and ``ladder.png``; after an interrupt, of those that are done.
     each : callable, optional
         Called with each row when its run is done.
 
@@ -156,26 +139,64 @@ def ladder(
     >>> [(row["recipe"], row["epochs"]) for row in rows]
     [('mlp', 2), ('deep', 2)]
     """
-    check_survey(recipes, [settings.get("backend")], settings)
-    data = load_dataset(dataset, data_dir=data_dir)
-    rows: list[Row] = []
-    for recipe in recipes:
+    data = _prepare(recipes, [settings.get("backend")], dataset, data_dir, output_dir, settings)
+
+    def row(recipe: str) -> Row:
         run = train(recipe, dataset=data, **settings)
-        rows.append(
-            {
-                "recipe": recipe,
-                "what": RECIPES[recipe].what,
-                "dataset": run.config["dataset"],
-                "backend": run.config["backend"],
-                "parameters": run.network.size,
-                "epochs": len(run.history),
-                "seconds": run.history.seconds,
-                "val_accuracy": run.record.val_accuracy,
-                "test_accuracy": run.evaluation.accuracy,
-            }
-        )
-        if each is not None:
-            each(rows[-1])
+        return {
+            "recipe": recipe,
+            "what": RECIPES[recipe].what,
+            "dataset": run.config["dataset"],
+            "backend": run.config["backend"],
+            "parameters": run.network.size,
+            "epochs": len(run.history),
+            "seconds": run.history.seconds,
+            "val_accuracy": run.record.val_accuracy,
+            "test_accuracy": run.evaluation.accuracy,
+        }
+
+    return _rows(row, recipes, each, save_ladder, output_dir)
+
+
+def _prepare(
+    recipes: Sequence[str],
+    specs: Sequence[str | None],
+    dataset: Any,
+    data_dir: Any,
+    output_dir: str | os.PathLike[str] | None,
+    settings: Mapping[str, Any],
+) -> Dataset:
+    """Check the arguments of all runs before the first, and load the data that they share."""
+    if settings.get("resume"):
+        raise ValueError("resume=True: several runs cannot go on in one folder; train them one by one")
+    for recipe in recipes:
+        check_request(recipe, settings)
+    for spec in specs:
+        get_backend(spec)
+    data = load_dataset(dataset, data_dir=data_dir)
+    data.first(settings.get("train_samples"))  # refused here if there are not as many
+    if output_dir is not None:
+        check_writable_directory(output_dir)
+    return data
+
+
+def _rows(
+    make: Callable[[str], Row],
+    names: Sequence[str],
+    each: Callable[[Row], Any] | None,
+    save: Callable[[Sequence[Row], Any], Any],
+    output_dir: str | os.PathLike[str] | None,
+) -> list[Row]:
+    """Make the rows one by one, and save those that are done, whatever ends it."""
+    rows: list[Row] = []
+    try:
+        for name in names:
+            rows.append(make(name))
+            if each is not None:
+                each(rows[-1])
+    finally:
+        if rows and output_dir is not None:
+            save(rows, output_dir)
     return rows
 
 
@@ -214,7 +235,7 @@ def ladder_table(rows: Sequence[Row]) -> str:
     return f"{rows[0]['dataset']} on {rows[0]['backend']}\n{_table([head, *body])}"
 
 
-def save_comparison(rows: Sequence[Row], directory: Path) -> list[Path]:
+def save_comparison(rows: Sequence[Row], directory: str | os.PathLike[str]) -> list[Path]:
     """Write ``compare.json`` and ``compare.png``."""
     from xpnet import plots
 
@@ -223,7 +244,7 @@ def save_comparison(rows: Sequence[Row], directory: Path) -> list[Path]:
     return _save(rows, directory, "compare", figure)
 
 
-def save_ladder(rows: Sequence[Row], directory: Path) -> list[Path]:
+def save_ladder(rows: Sequence[Row], directory: str | os.PathLike[str]) -> list[Path]:
     """Write ``ladder.json``, ``ladder.txt`` and ``ladder.png``."""
     from xpnet import plots
 
@@ -245,7 +266,7 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _save(rows: Sequence[Row], directory: Path, name: str, figure: Any) -> list[Path]:
+def _save(rows: Sequence[Row], directory: str | os.PathLike[str], name: str, figure: Any) -> list[Path]:
     from xpnet import plots
 
     folder = check_writable_directory(directory)

@@ -1,6 +1,6 @@
-"""To test code that is written for every array library: call it on each of them, and compare.
+"""Tests of portable array code: call it on every array library, and compare the results.
 
-Meant for the tests of other packages as well. It needs no test framework.
+You can use this module in the tests of your own package. It needs no test framework.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from xpnet.backends import Backend, get_backend, list_backends
 
 
 def backends_here() -> list[str]:
-    """Return the specs of every backend that can be used here, and of every further device that it has.
+    """Return the specs of all backends that can be used here, and of their further devices.
 
-    array-api-strict pretends to have a second device, on which an array that was created without ``device=`` fails.
+    array-api-strict simulates a second device, on which an array that was created without ``device=`` fails.
 
     Examples
     --------
@@ -47,25 +47,25 @@ def assert_same_everywhere(
     function : callable
         Takes arrays of any library; returns an array, or arrays in tuples, lists and dictionaries.
     *arrays : array_like
-        Its arguments, on the host. Each library gets copies of its own.
+        The function's arguments, on the host. Each library gets its own copies.
     backends : sequence of str, optional
         The specs to try; by default `backends_here`.
     dtype : {"float32", "float64"}, optional
-        To convert floating-point arguments to, and to open the session for; by default float64.
+        The dtype of floating-point arguments and of the session; by default float64.
     rtol, atol : float, optional
-        How far results may differ from NumPy's, as `numpy.testing.assert_allclose` takes them. By default 1e-12 and
-        1e-12 in float64, 1e-5 and 1e-6 in float32.
+        The tolerances for differences from NumPy's results, as in `numpy.testing.assert_allclose`. By default 1e-12
+        and 1e-12 in float64, 1e-5 and 1e-6 in float32.
 
     Returns
     -------
     object
-        What the function returned, on the host, from NumPy.
+        The function's result on NumPy.
 
     Raises
     ------
     AssertionError
-        If on some library the function fails, changes its arguments, or returns another structure, shape, dtype, device
-        or other numbers. The message names the library.
+        If on some library the function fails, changes its arguments, or returns another structure, shape, dtype or
+        device, or other numbers. The message names the library.
 
     Examples
     --------
@@ -98,7 +98,7 @@ def _converted(array: Any, dtype: str) -> Any:
 
 
 def _called(spec: str, function: Callable[..., Any], host: list[Any], dtype: str) -> Any:
-    """Call the function on one library; return its results on the host."""
+    """Call the function on one library, and return its results on the host."""
     backend = get_backend(spec)
     with backend.session(dtype):
         moved = [backend.asarray(array) for array in host]
@@ -133,7 +133,7 @@ def _library(array: Any) -> str:
 
 
 def _compare(spec: str, where: str, found: Any, expected: Any, allowed: dict[str, float]) -> None:
-    """Compare what came from one library with what NumPy returned, wherever in the structure it is."""
+    """Compare the results of one library with NumPy's, recursively."""
     if type(found) is not type(expected) and not (np.ndim(found) == np.ndim(expected) == 0):
         raise AssertionError(f"{spec}: {where} is {type(found).__name__}, on numpy {type(expected).__name__}")
     if isinstance(expected, dict | list):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 Array = Any
@@ -14,8 +15,17 @@ Namespace = Any
 
 Shape = tuple[int, ...]
 
+Pair = tuple[int, int]
+"""Two integers, down and across."""
+
 Arrays = dict[str, Array]
 """The arrays of one layer by name: its parameters, their gradients, or its state."""
 
-HostArrays = dict[str, NDArray[Any]]
-"""The same as NumPy arrays."""
+HostArray = NDArray[Any]
+"""An array on the host, of any dtype."""
+
+HostVector = NDArray[np.float64]
+"""A number for each step or epoch, on the host."""
+
+HostArrays = dict[str, HostArray]
+"""The arrays of one layer, on the host."""

@@ -16,7 +16,7 @@ def constants(layers):
 
 def traced(network, images, path):
     symbols = ndonnx.argument(shape=images.shape, dtype=ndonnx.uint8)
-    x = network.prepare(symbols, ndonnx.float32, ndonnx)
+    x = network.prepare(symbols, "float32", ndonnx)
     params, state = constants(network.params), constants(network.state)
     logits, _ = network.forward(params, state, x, xpnet.Context(ndonnx))
     onnx.save(ndonnx.build({"images": symbols}, {"logits": logits}), path)

@@ -77,7 +77,7 @@ def both_ways(backend, net, loss, *, training, n=5):
     noise = [None if drawn is None else backend.asarray(drawn) for drawn in net.noise(rng, n)]
     ctx = context(backend, training=training)
     (classes,) = net.output_shape
-    x = net.prepare(backend.asarray(rng.normal(size=(n, *net.input_shape)), "float64"), backend.xp.float64, backend.xp)
+    x = net.prepare(backend.asarray(rng.normal(size=(n, *net.input_shape)), "float64"), "float64", backend.xp)
     targets = backend.asarray(loss.targets(rng.integers(0, classes, n), classes), "float64")
 
     def value(params):

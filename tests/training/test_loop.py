@@ -1,5 +1,6 @@
 """The loop: determinism, checkpoints, resuming, early stopping, interruptions, and what is written."""
 
+import dataclasses
 import json
 import os
 import random
@@ -8,6 +9,7 @@ import subprocess
 import sys
 import textwrap
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -34,7 +36,7 @@ def arrays(run):
         ({"optimizer": 0.1}, "^optimizer=0.1: must be"),
         ({"schedule": Cosine}, "^schedule=<class .*: must be an instance of Schedule"),
         ({"callbacks": print}, r"^callbacks=<built-in function print>: must be a list of functions, such as \[print\]"),
-        ({"callbacks": [print, 3]}, "^callbacks: 3 is no function, and has neither"),
+        ({"callbacks": [print, 3]}, "^callbacks: 3 is not a function, and has neither"),
         ({"network": Dense(10)}, "^network=Dense.*: must be an instance of Network"),
         ({"data": "digits"}, "^data='digits': must be an instance of Dataset"),
     ],
@@ -54,6 +56,18 @@ def test_what_is_no_part_of_training_is_named_before_any_work(tmp_path, few, wro
     assert not list(tmp_path.iterdir())
     with pytest.raises(TypeError, match=r"^output_dir=3: must be a path"):
         fit(**settings, output_dir=3)
+    with pytest.raises(ValueError, match=r"^resume=True: needs the output_dir"):
+        fit(**settings, output_dir=True, resume=True)
+
+
+def test_a_new_folder_is_named_after_the_run(tmp_path, monkeypatch, few):
+    monkeypatch.chdir(tmp_path)
+    data = dataclasses.replace(few, name="my own/digits")
+    run = fit(Network([Dense(10)], (64,)), data, epochs=1, recipe="plain", output_dir=True, **QUIET)
+    (folder,) = (tmp_path / "runs").iterdir()
+    assert folder.name.startswith("plain-my-own-digits-2")
+    assert run.folder == Path("runs") / folder.name
+    assert xpnet.load(run.folder).predict(few.test_images).tolist() == run.evaluation.predictions.tolist()
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

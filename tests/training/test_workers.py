@@ -30,7 +30,7 @@ SETTINGS = {"epochs": 2, "batch_size": 29, "validation_fraction": 0.1, "progress
 @pytest.fixture
 def sharded(monkeypatch):
     """Cut small batches too: 29 samples into 4 shards, and the last, short batch likewise."""
-    for name, least in (("SHARD_SAMPLES", 7), ("SAMPLE_WORK", 1.0), ("SHARD_WORK_PER_PARAMETER", 0.0)):
+    for name, least in (("SHARD_SAMPLES", 7), ("SHARD_WORK", 1.0), ("SHARD_WORK_PER_PARAMETER", 0.0)):
         monkeypatch.setattr(workers, name, least)
 
 
@@ -67,6 +67,38 @@ def test_another_number_of_threads_is_told_when_a_run_resumes(few, tmp_path):
         fit(NETWORK, few, threads=1, output_dir=tmp_path, resume=True, **SETTINGS)
 
 
+def test_updates_and_evaluation_are_shared_to_the_bits_of_one_thread(few, monkeypatch):
+    settings = SETTINGS | {"dtype": "float32", "batch_size": 10}
+    alone = fit(NETWORK, few, workers=3, **settings)
+    assert alone.config["workers"] == 1  # nothing here is worth a thread
+    monkeypatch.setattr(workers, "LARGE_ARRAY", 1)
+    monkeypatch.setattr(workers, "EVALUATION_WORK", 1.0)
+    monkeypatch.setattr("xpnet.training.batches.EVALUATION_BATCH", 17)
+    shared = [fit(NETWORK, few, workers=count, **settings) for count in (1, 2, 3)]
+    assert [run.config["workers"] for run in shared] == [1, 2, 3]
+    for name, array in alone.network.named_arrays().items():
+        np.testing.assert_array_equal(shared[2].network.named_arrays()[name], array, err_msg=name)
+    for run in shared[1:]:
+        assert_same(run, shared[0])
+
+
+def test_items_are_mapped_in_order_until_one_fails():
+    pool = workers.Workers(shards=1, count=3)
+    assert pool.map(lambda x: x * x, range(50)) == [x * x for x in range(50)]
+    done = []
+
+    def broken(x):
+        if x == 2:
+            raise IndexError("the third")
+        done.append(x)
+
+    with pytest.raises(IndexError, match="the third"):
+        pool.map(broken, range(10_000))
+    assert len(done) < 10_000
+    pool.close()
+    assert shard_threads() == []
+
+
 def shard_threads():
     return [thread.name for thread in threading.enumerate() if thread.name.startswith("xpnet-shard")]
 
@@ -85,6 +117,19 @@ def test_an_error_in_a_shard_ends_the_run_and_leaves_no_thread(sharded, few):
     network = Network([Breaks(), *LAYERS], (8, 8))
     with pytest.raises(RuntimeError, match=r"^this shard has broken$"):
         fit(network, few, workers=2, **SETTINGS)
+    assert shard_threads() == []
+
+
+def test_an_interrupt_within_a_step_leaves_no_thread(sharded, few):
+    # As a second Ctrl-C raises it, in the main thread, which takes part.
+    class Interrupted(xpnet.Layer):
+        def forward(self, params, x, ctx):
+            if ctx.training and threading.current_thread() is threading.main_thread():
+                raise KeyboardInterrupt
+            return x, None
+
+    with pytest.raises(KeyboardInterrupt):
+        fit(Network([Interrupted(), *LAYERS], (8, 8)), few, workers=2, **SETTINGS)
     assert shard_threads() == []
 
 
@@ -113,7 +158,7 @@ def test_two_runs_in_two_threads_do_not_disturb_each_other(sharded, few):
     [
         ("tutorial", 1, 1),
         ("mlp", 128, 1),
-        ("mlp", 1024, 1),
+        ("mlp", 1024, 4),
         ("deep", 64, 1),
         ("cnn", 64, 2),
         ("best", 64, 2),

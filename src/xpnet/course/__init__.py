@@ -1,6 +1,6 @@
-"""The course: the pages of the documentation as notebooks that anybody can run, offline, and exercises that check.
+"""The course: the documentation's pages as notebooks that run offline, and exercises with checks.
 
-Imported only when used: no module of a training run needs it.
+It is imported only when it is used; training does not need it.
 """
 
 from xpnet.course.exercises import Result, check_exercises, exercise_names, write_exercises

@@ -1,4 +1,4 @@
-"""The exercises as files to work on, and their checks."""
+"""Exercises as files to work on, and their checks."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ ROOM = "exercises/"
 
 
 class Result(NamedTuple):
-    """The verdict of an exercise's check.
+    """The result of an exercise's check.
 
     Attributes
     ----------
     name : str
-        Of the exercise.
+        The name of the exercise.
     right : bool
         Whether the check accepted the file.
     message : str
-        Why not, or ``"All right."``.
+        The reason if not, else ``"All right."``.
     """
 
     name: str
@@ -53,12 +53,12 @@ def write_exercises(folder: str | os.PathLike[str]) -> list[Path]:
     Parameters
     ----------
     folder : path-like
-        Where to; it is made if need be. A file that is there already is left alone: it may be somebody's work.
+        The folder, which is created if necessary. A file that already exists stays, since it may be your work.
 
     Returns
     -------
     list of Path
-        The files that were written.
+        The files written.
 
     Raises
     ------
@@ -92,7 +92,7 @@ def check_exercises(folder: str | os.PathLike[str], names: Sequence[str] | None 
     Parameters
     ----------
     folder : path-like
-        From `write_exercises`.
+        A folder that `write_exercises` filled.
     names : sequence of str, optional
         The exercises to check; by default all that are in the folder.
 
@@ -149,7 +149,7 @@ def _checked(name: str, path: Path) -> Result:
             exec(compile(path.read_text(encoding="utf-8"), str(path), "exec", dont_inherit=True), names)
             for cell in _checks(page):
                 exec(compile(cell.source, f"the check of {name}", "exec", dont_inherit=True), names)
-    except Exception as error:  # Whatever a student's code may raise.
+    except Exception as error:  # a student's code may raise anything
         kind = "" if isinstance(error, AssertionError) else f"{type(error).__name__}: "
         return Result(name, False, f"{kind}{error}")
     return Result(name, True, "All right.")
@@ -161,7 +161,7 @@ def _checks(page: Page) -> list[Cell]:
 
 
 def report(results: Sequence[Result]) -> str:
-    """Write results as lines for a terminal.
+    """Return results as text for a terminal.
 
     Examples
     --------

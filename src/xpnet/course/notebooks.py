@@ -1,4 +1,4 @@
-"""Pages as Jupyter notebooks: the code cells as they are, and the text in the Markdown that Jupyter knows."""
+"""Pages as Jupyter notebooks, with the same code cells, and the text in Jupyter's Markdown."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from xpnet.course.source import source_of
 from xpnet.files import write_atomically
 
 DATA = "_static"
-"""The folder with measured figures and pictures that pages show."""
+"""The folder with the measurements and pictures that pages show."""
 
 SOLUTIONS = "solutions"
-"""The folder for the solutions of exercises, which are notebooks of their own."""
+"""The folder for the solutions of exercises, which are separate notebooks."""
 
 Notebook = dict[str, Any]
 
 
 def write_notebooks(folder: str | os.PathLike[str]) -> list[Path]:
-    """Write every page that has code as a notebook. No connection is needed, then or when they are run.
+    """Write every page that has code as a notebook. Neither writing nor running them needs a connection.
 
     Parameters
     ----------
     folder : path-like
-        Where to; it is made if need be. Notebooks of the same names are replaced.
+        The folder, which is created if necessary. Notebooks of the same names are replaced.
 
     Returns
     -------
@@ -71,7 +71,7 @@ def notebooks_of(page: Page, pages: Path) -> dict[str, Notebook]:
     first = next((i for i, cell in enumerate(page.cells) if "solution" in cell.tags), None)
     if first is None:
         return {page.name: notebook(page, page.cells, pages)}
-    # The heading above the solution goes with it.
+    # The heading above the solution belongs to the solution.
     text, heading, rest = page.cells[first - 1].source.rpartition("\n## ")
     before = [*page.cells[: first - 1], Cell("text", text)]
     own = f"{SOLUTIONS}/{PurePosixPath(page.name).name}"
@@ -83,7 +83,7 @@ def notebooks_of(page: Page, pages: Path) -> dict[str, Notebook]:
 
 
 def notebook(page: Page, cells: Any, pages: Path) -> Notebook:
-    """Return the notebook that has these cells of a page."""
+    """Return a notebook with these cells of a page."""
     made = []
     for i, cell in enumerate(cells):
         source = markdown(cell.source, page.name, pages) if cell.kind == "text" else cell.source
@@ -103,7 +103,7 @@ def _cell(cell: Cell, source: str, place: str) -> dict[str, Any]:
     }
     if cell.kind == "code":
         made |= {"execution_count": None, "outputs": []}
-        if "raises-exception" in cell.tags:  # Jupyter goes on after an error that is meant.
+        if "raises-exception" in cell.tags:  # Jupyter continues after an intended error.
             made["metadata"]["tags"] = ["raises-exception"]
         elif cell.tags & {"hide-input", "remove-cell", "remove-input"}:
             made["metadata"]["jupyter"] = {"source_hidden": True}
@@ -114,7 +114,7 @@ def _cell(cell: Cell, source: str, place: str) -> dict[str, Any]:
 
 
 def markdown(text: str, page: str, pages: Path) -> str:
-    """Turn MyST into the Markdown that Jupyter shows."""
+    """Convert MyST to Jupyter's Markdown."""
     text = re.sub(r"^\([\w-]+\)=\n", "", text, flags=re.MULTILINE)
     text = re.sub(r"^```\{(\S+)\} ?([^\n]*)\n(.*?)^```$", lambda m: _directive(m, pages), text, flags=re.M | re.S)
     text = _colon_fences(text)
@@ -125,7 +125,7 @@ def markdown(text: str, page: str, pages: Path) -> str:
 
 
 def _directive(match: re.Match[str], pages: Path) -> str:
-    """Turn a directive behind three backticks into what a notebook can show."""
+    """Convert a directive in three backticks to Markdown for a notebook."""
     name, argument, body = match[1], match[2].strip(), match[3]
     options = dict(re.findall(r"^:(\w+): (.*)$", body, re.MULTILINE))
     body = re.sub(r"^:[\w-]+:.*\n", "", body, flags=re.MULTILINE).strip("\n")
@@ -140,7 +140,7 @@ def _directive(match: re.Match[str], pages: Path) -> str:
 
 
 def _colon_fences(text: str) -> str:
-    """Turn admonitions into quotations, or into something to unfold if they are folded on the page."""
+    """Convert admonitions to quotations, or to ``<details>`` if they are folded on the page."""
     lines: list[str] = []
     opened: list[str] = []
     for line in text.splitlines():
@@ -162,7 +162,7 @@ def _colon_fences(text: str) -> str:
 
 
 def _link(match: re.Match[str], page: str, pages: Path) -> str:
-    """Lead to the notebook of another page; a page that has none is only named."""
+    """Link to the notebook of another page; for a page without one, return only the text."""
     words, target = match[1], match[2]
     path = (pages / page).parent / target
     if not path.is_file():

@@ -1,7 +1,7 @@
-"""The pages of the documentation, as text and code cells.
+"""The pages of the documentation as text and code cells.
 
-Pages are written in MyST Markdown. This reads the part of it that they use: code cells with tags, directives behind
-three backticks or colons, roles, and links from page to page.
+Pages are written in MyST Markdown. This package reads the subset that they use: code cells with tags, directives in
+three backticks or colons, roles, and links between pages.
 """
 
 from __future__ import annotations
@@ -12,10 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 FOLDER = Path(__file__).parent / "pages"
-"""Where the installed package has the pages. In a clone they are in ``docs``."""
+"""The folder of the pages in the installed package. In a clone they are in ``docs``."""
 
 RUNNABLE = "file_format: mystnb"
-"""Stands in the head of every page that has code to run."""
+"""A line in the head of every page that has code to run."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +26,9 @@ class Cell:
     ----------
     kind : {"text", "code"}
     source : str
-        Markdown, still in MyST's dialect, or Python.
+        MyST Markdown or Python code.
     tags : frozenset of str
-        Of a code cell, such as ``"solution"``.
+        The tags of a code cell, such as ``"solution"``.
     """
 
     kind: str
@@ -43,9 +43,9 @@ class Page:
     Attributes
     ----------
     name : str
-        Its path without the ending, such as ``"mathematics/dense"``.
+        The path without the suffix, such as ``"mathematics/dense"``.
     title : str
-        Its first heading.
+        The first heading.
     cells : tuple of Cell
     """
 
@@ -55,7 +55,7 @@ class Page:
 
 
 def pages_folder() -> Path:
-    """Return the folder with the pages: in the installed package, or in the clone that this file is part of.
+    """Return the folder with the pages, in the installed package or in this file's clone.
 
     Raises
     ------
@@ -90,9 +90,9 @@ def read_page(name: str, folder: Path | None = None) -> Page:
     Parameters
     ----------
     name : str
-        As `runnable_pages` lists it.
+        A name from `runnable_pages`.
     folder : path, optional
-        Where the pages are; by default those of this package.
+        The folder of the pages; by default that of this package.
 
     Examples
     --------
@@ -118,7 +118,7 @@ def _cells(body: str) -> Iterator[Cell]:
 
 
 def _code_cell(block: str) -> Cell:
-    """Take the options off a code cell: lines that begin with a colon, or a block between dashes."""
+    """Separate the options of a code cell, which are lines that begin with a colon or a block between dashes."""
     head = re.match(r"---\n.*?^---\n|(?::[\w-]+:[^\n]*\n)*", block, re.MULTILINE | re.DOTALL)
     options = head[0] if head else ""
     tags = re.search(r"tags: \[([^\]]*)\]", options)

@@ -1,4 +1,4 @@
-"""The source of functions and methods as the package has it, without docstrings."""
+"""The source of the package's functions and methods, without docstrings."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ def source_of(module: str, names: Sequence[str]) -> str:
     Parameters
     ----------
     module : str
-        Such as ``"xpnet.nn.layers"``.
+        The name of the module, such as ``"xpnet.nn.layers"``.
     names : sequence of str
-        Such as ``"dense"`` or ``"Dropout.forward"``.
+        The names of the objects, such as ``"dense"`` or ``"Dropout.forward"``.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def source_of(module: str, names: Sequence[str]) -> str:
 
 
 def without_docstrings(code: str) -> str:
-    """Take the docstrings out of the source of a function or class, and of its methods.
+    """Remove the docstrings from the source of a function or class, and from its methods.
 
     Examples
     --------
@@ -53,5 +53,5 @@ def without_docstrings(code: str) -> str:
             start, stop = node.body[0].lineno - 1, node.body[0].end_lineno or node.body[0].lineno
             lines[start:stop] = [None] * (stop - start)
     text = "\n".join(line for line in lines if line is not None)
-    # An empty line after the docstring would now come first.
+    # Remove the empty line that followed a docstring.
     return text.replace(":\n\n", ":\n")

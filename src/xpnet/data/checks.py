@@ -38,19 +38,26 @@ def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
             f"{argument}: shape {array.shape}; must be (n, height, width), (n, height, width, channels) or "
             "(n, features), none of them 0"
         )
+    check_pixels(argument, array, pixel_max)
     if array.dtype.kind == "f":
-        if not np.isfinite(array).all():
-            raise DataError(f"{argument}: NaN or infinity among the values; all must be finite")
         # Other libraries lack NumPy's long doubles and byte orders.
         dtype = np.dtype(f"f{min(array.dtype.itemsize, 8)}")
     else:
-        if array.min() < 0 or array.max() > pixel_max:
-            raise DataError(
-                f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max:g}"
-            )
         # The smallest dtypes that every library supports, since the pixels stay integers on the device too.
         dtype = np.dtype(np.uint8 if pixel_max <= 255 else np.int32)
     return np.ascontiguousarray(array, dtype)
+
+
+def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
+    """Check that values are floats, which are taken as they are, or integers from 0 to ``pixel_max``."""
+    if array.dtype.kind == "f":
+        if not np.isfinite(array).all():
+            raise DataError(f"{argument}: NaN or infinity, or numbers too large for {array.dtype}; all must be finite")
+    elif array.size and (array.min() < 0 or array.max() > pixel_max):
+        raise DataError(
+            f"{argument}: pixels from {array.min()} to {array.max()}; must be from 0 to pixel_max={pixel_max:g}, "
+            "and images that are scaled already must be floats"
+        )
 
 
 def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:

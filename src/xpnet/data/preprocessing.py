@@ -8,11 +8,10 @@ import numpy as np
 from array_api_compat import array_namespace, device
 from numpy.typing import NDArray
 
+from xpnet.backends import elementwise
 from xpnet.parts import require_fraction, require_positive, require_size
 from xpnet.random import generator
-
-Array = Any
-Namespace = Any
+from xpnet.typing import Array, Namespace
 
 
 def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp: Namespace = None) -> Array:
@@ -45,7 +44,14 @@ def scale(images: Array, pixel_max: float = 255.0, dtype: str = "float64", *, xp
     [0.0, 0.2, 1.0]
     """
     xp = xp or array_namespace(images)
-    return xp.astype(images, _floating(xp, dtype)) / require_positive("pixel_max", pixel_max)
+    return _scaled(images, 1.0 / require_positive("pixel_max", pixel_max), dtype=_floating(xp, dtype), xp=xp)
+
+
+@elementwise
+def _scaled(pixels: Array, factor: float, *, dtype: Any, xp: Namespace) -> Array:
+    x = xp.astype(pixels, dtype)
+    x *= factor
+    return x
 
 
 def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Namespace = None) -> Array:

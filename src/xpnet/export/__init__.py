@@ -1,4 +1,4 @@
-"""A trained network for other programs: ONNX, PyTorch, Keras, and a page on which one draws digits.
+"""Exporting a trained network: to ONNX, PyTorch, Keras, and to a page on which you draw digits.
 
 Nothing here is imported before it is used.
 """

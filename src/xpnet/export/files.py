@@ -1,4 +1,4 @@
-"""A finished run, exported to a file whose ending says for which program."""
+"""Exporting a run to a file, whose suffix determines the format."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
     directory : path-like
         The run's folder.
     path : path-like
-        The file to write: ``.onnx`` for an ONNX model, ``.html`` for a page to draw digits on. An older
-        file of its name is replaced.
+        The file to write: ``.onnx`` for an ONNX model, ``.html`` for a page to draw digits on. An older file of this
+        name is replaced.
 
     Returns
     -------
@@ -33,9 +33,9 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
     Raises
     ------
     ExportError
-        If the ending is unknown, a library is not installed, or a layer has no counterpart there.
+        If the suffix is unknown, if a library is not installed, or if a layer has no counterpart in the format.
     CheckpointError
-        If the folder is not that of a finished run.
+        If the folder is not that of a run.
     OSError
         If the file cannot be written.
 
@@ -59,7 +59,7 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
 
 
 def facts(directory: Path) -> dict[str, Any]:
-    """Return what an exported file says about the run that it comes from."""
+    """Return the facts about a run that an exported file contains."""
     config, history = load_config(directory), load_history(directory)
     stopping = config.get("stopping") or {}
     stopped_early = stopping.get("patience") is not None
@@ -89,4 +89,4 @@ def _write_onnx(directory: Path, path: Path) -> None:
 
 
 WRITERS = {".onnx": _write_onnx, ".html": _write_page}
-"""The function that writes a run to a file, by the file's ending."""
+"""The function that writes a run to a file, by the file's suffix."""

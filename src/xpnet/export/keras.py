@@ -1,4 +1,4 @@
-"""A trained network as a Keras 3 model, which runs on JAX, PyTorch and TensorFlow."""
+"""Exporting a trained network as a Keras 3 model, which runs on JAX, PyTorch and TensorFlow."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from typing import Any
 from xpnet.export.plain import CHANNELS_LAST, PlainLayer, library, plain_layers
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.convolution import Conv2D
-from xpnet.nn.images import Pair
 from xpnet.nn.layers import Dense, Flatten, Layer
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D
+from xpnet.typing import Pair
 
 ACTIVATIONS: dict[type[Layer], str] = {ReLU: "relu", Tanh: "tanh", Sigmoid: "sigmoid"}
 """Keras's names of the activations that have no settings."""
@@ -22,7 +22,7 @@ HOW = (
 )
 
 LOWEST = -3.4e38
-"""Put around images before a maximum is taken: lower than every pixel."""
+"""The padding of images before max pooling: lower than every pixel."""
 
 
 def to_keras(network: Network) -> Any:
@@ -31,19 +31,19 @@ def to_keras(network: Network) -> Any:
     Parameters
     ----------
     network : Network
-        With weights, on any backend.
+        A network with weights, on any backend.
 
     Returns
     -------
     keras.Model
-        In float32, with layers and operations of Keras's own only, so that ``model.save("model.keras")`` needs
-        nothing of xpnet. It takes images as ``(n, height, width, channels)``, or ``(n, features)`` if the network
-        begins with a dense layer; pixels are already divided by ``pixel_max``. It returns logits.
+        A float32 model with only Keras's own layers and operations, so that a file from ``model.save("model.keras")``
+        does not need xpnet. It takes images as ``(n, height, width, channels)``, or ``(n, features)`` if the network
+        begins with a dense layer. Divide the pixels by ``pixel_max`` first. It returns logits.
 
     Raises
     ------
     ExportError
-        If Keras or what it runs on is not installed, or a layer has no counterpart there.
+        If Keras or its backend is not installed, or if a layer has no counterpart in Keras.
     ValueError
         If the network has no weights.
 
@@ -61,7 +61,7 @@ def to_keras(network: Network) -> Any:
     >>> to_keras(run.network).output_shape  # doctest: +SKIP
     (None, 10)
     """
-    network.named_arrays()  # A network without weights is named before a library that is missing.
+    network.named_arrays()  # Missing weights are reported before a missing library.
     keras = library("keras", HOW)
     x = images = keras.Input(network.input_shape, dtype="float32", name="images")
     weights = []
@@ -75,9 +75,9 @@ def to_keras(network: Network) -> Any:
 
 
 def _apply(keras: Any, plain: PlainLayer, x: Any) -> tuple[Any, Any]:
-    """Return the Keras layer of a layer, and what it makes of ``x``."""
+    """Return the Keras layer for a layer, and its output for ``x``."""
     kind, layer, layers = plain.kind, plain.layer, keras.layers
-    # Keras reserves the dot. What the user has set for all models must not change this one.
+    # Names must not contain a dot. The explicit dtype and data format override the user's global settings.
     how = {"name": f"{plain.name.replace('.', '_')}_{kind.__name__}", "dtype": "float32"}
     image = how | {"data_format": "channels_last"}
     made: Any
@@ -88,7 +88,7 @@ def _apply(keras: Any, plain: PlainLayer, x: Any) -> tuple[Any, Any]:
         x = _pad(keras, x, padding, 0.0)
         made = layers.Conv2D(layer.filters, kernel, stride, use_bias=layer.bias, **image)
     elif kind is BatchNorm:
-        # Keras's momentum is the share of the old statistics, xpnet's that of the batch.
+        # Keras's momentum is the share of the old statistics, xpnet's is that of the batch.
         made = layers.BatchNormalization(momentum=1.0 - layer.momentum, epsilon=layer.epsilon, **how)
     elif kind in (MaxPool2D, AveragePool2D):
         size, stride, padding = layer.geometry
@@ -107,7 +107,7 @@ def _apply(keras: Any, plain: PlainLayer, x: Any) -> tuple[Any, Any]:
 
 
 def _pad(keras: Any, x: Any, padding: Pair, value: float) -> Any:
-    """Put a border around images, as xpnet does: Keras's own padding is uneven with a stride."""
+    """Pad images as xpnet does, because Keras's own padding is uneven with a stride."""
     if padding == (0, 0):
         return x
     down, across = padding
@@ -115,7 +115,7 @@ def _pad(keras: Any, x: Any, padding: Pair, value: float) -> Any:
 
 
 def _keras_arrays(plain: PlainLayer) -> list[Any]:
-    """Return the arrays of a layer in Keras's order, of arrays and of axes."""
+    """Return the arrays of a layer, with arrays and axes in Keras's order."""
     arrays = plain.arrays
     if plain.kind is BatchNorm:
         return [arrays[name] for name in ("gamma", "beta", "running_mean", "running_variance")]

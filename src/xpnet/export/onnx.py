@@ -1,7 +1,7 @@
-"""A trained network as an ONNX model, the form that inference engines read.
+"""Exporting a trained network as an ONNX model, the format that inference engines read.
 
-The graph is built node by node, as one would draw it: pixels come in as bytes, are cast and scaled, and pass through
-one node per layer. Filters have the order ``(filters, channels, height, width)`` that ONNX wants.
+The graph is built node by node. It casts and scales the pixels, which come as bytes, and has one node per layer.
+Filters have ONNX's order ``(filters, channels, height, width)``.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from xpnet.nn.pooling import AveragePool2D, MaxPool2D
 from xpnet.typing import Shape
 
 OPSET = 20
-"""The first set of operators with `Gelu`; onnxruntime has it since version 1.17."""
+"""The first operator set with `Gelu`; onnxruntime supports it since version 1.17."""
 
 IR_VERSION = 9
-"""The file format that goes with these operators."""
+"""The version of the file format that belongs to this operator set."""
 
 ACTIVATIONS: dict[type[Layer], str] = {ReLU: "Relu", Tanh: "Tanh", Sigmoid: "Sigmoid"}
 """The operators of the activations that have no settings."""
@@ -46,29 +46,29 @@ def to_onnx(
     Parameters
     ----------
     network : Network
-        With weights, on any backend.
+        A network with weights, on any backend.
     path : path-like
-        Ends in ``.onnx``.
+        The file, whose name ends in ``.onnx``.
     sample_shape : tuple of int, optional
-        The shape of one image, where the network alone does not tell it: one that begins with a dense layer is taken
-        to read square images.
+        The shape of one image, if the network does not determine it. By default, a network that begins with a dense
+        layer reads square images.
     metadata : mapping, optional
-        Facts to keep in the file, such as the recipe.
+        Facts to store in the file, such as the recipe.
 
     Raises
     ------
     ExportError
-        If onnx is not installed, or a layer has no counterpart there.
+        If onnx is not installed, or if a layer has no counterpart in ONNX.
     ValueError
         If the network has no weights.
     OSError
-        If the file cannot be written; an older one of its name stays.
+        If the file cannot be written; an older file of this name stays.
 
     Notes
     -----
     The model has one input, ``images``, of shape ``(n, height, width)``, or ``(n, height, width, channels)`` with more
-    channels than one, and any ``n``. It holds pixels from 0 to `pixel_max`: bytes, or larger integers where bytes
-    do not reach so far. The output, ``logits``, is float32 of shape ``(n, classes)``.
+    than one channel, for any ``n``. It holds pixels from 0 to `pixel_max`, as bytes, or as larger integers if bytes are
+    too small. The output, ``logits``, is float32 of shape ``(n, classes)``.
 
     Examples
     --------
@@ -89,7 +89,7 @@ def to_onnx(
 
 def onnx_model(network: Network, sample_shape: Shape | None, metadata: Mapping[str, Any]) -> Any:
     """Return the model that `to_onnx` writes, as an ``onnx.ModelProto``."""
-    network.named_arrays()  # A network without weights is named before a library that is missing.
+    network.named_arrays()  # Missing weights are reported before a missing library.
     shape, pixels = image_shape(network, sample_shape), _pixel_dtype(network.pixel_max)
     helper = library("onnx", "pip install 'xpnet[onnx]'").helper
     graph = Graph(helper)
@@ -116,7 +116,7 @@ def onnx_model(network: Network, sample_shape: Shape | None, metadata: Mapping[s
 
 
 class Graph:
-    """A graph that grows node by node, each taking the output of the one before."""
+    """A graph that grows node by node, where each node takes the output of the previous one."""
 
     def __init__(self, helper: Any) -> None:
         self.helper = helper
@@ -124,7 +124,7 @@ class Graph:
         self.arrays: list[Any] = []
 
     def add(self, operator: str, name: str, arrays: Mapping[str, NDArray[Any]] | None = None, **settings: Any) -> None:
-        """Add a node, whose further inputs are ``arrays``."""
+        """Add a node with ``arrays`` as further inputs."""
         before = self.nodes[-1].output[0] if self.nodes else "images"
         names = [f"{name}.{key}" for key in arrays or {}]
         for full, array in zip(names, (arrays or {}).values(), strict=True):
@@ -136,12 +136,12 @@ class Graph:
 
 
 def _pixel_dtype(pixel_max: float) -> np.dtype[Any]:
-    """Return the smallest integers that hold all pixels."""
+    """Return the smallest integer dtype that holds all pixels."""
     return np.dtype(np.uint8 if pixel_max <= 255 else np.uint16 if pixel_max <= 65535 else np.int32)
 
 
 def _add_input(graph: Graph, network: Network, shape: Shape, pixels: np.dtype[Any]) -> None:
-    """Turn pixels into what the first layer takes: (n, features), or (n, channels, height, width)."""
+    """Convert pixels to the input of the first layer: (n, features), or (n, channels, height, width)."""
     graph.add("Cast", "input", to=1)
     graph.add("Mul", "input", {"scale": np.asarray(1.0 / network.pixel_max, np.float32)})
     if len(network.input_shape) == 3:

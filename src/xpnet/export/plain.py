@@ -1,9 +1,9 @@
-"""Layers as other programs know them: what all exporters share.
+"""The common part of all exporters: layers with their arrays in another program's order.
 
-Other programs order their arrays differently. xpnet keeps images as ``(height, channels, width, n)``, so `Flatten`
-goes through them row by row, channel by channel. PyTorch and ONNX go channel by channel, row by row; Keras row by row,
-pixel by pixel. A dense layer behind `Flatten` therefore needs its rows in another order, or the network answers
-wrongly without an error.
+Other programs order arrays differently. xpnet keeps images as ``(height, channels, width, n)``, so `Flatten` visits
+them row by row, and within a row channel by channel. PyTorch and ONNX visit them channel by channel, then row by row;
+Keras visits them row by row, then pixel by pixel. A dense layer after `Flatten` therefore needs its rows in another
+order, or the network gives wrong answers without an error.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ ONLY_IN_TRAINING = (Dropout, RandomShift)
 """Layers that do nothing when a network predicts."""
 
 CHANNELS_FIRST, CHANNELS_LAST = (1, 0, 2), (0, 2, 1)
-"""The axes (height, channels, width) in the order of PyTorch and ONNX, and in that of Keras."""
+"""The axes (height, channels, width) in the order of PyTorch and ONNX, and in the order of Keras."""
 
 
 class ExportError(ValueError):
-    """A network cannot be exported; the message says why, and what to do.
+    """A network cannot be exported; the message says why and what to do.
 
     Examples
     --------
@@ -56,20 +56,20 @@ class ExportError(ValueError):
 
 @dataclass(frozen=True)
 class PlainLayer:
-    """A layer that predicts, with its arrays.
+    """A layer that takes part in predictions, with its arrays.
 
     Attributes
     ----------
     name : str
-        Its place in the network, as in ``layers.3``.
+        The layer's position in the network, such as ``layers.3``.
     kind : type
-        The layer of xpnet whose forward pass it has.
+        The xpnet layer that has the same forward pass.
     layer : Layer
-        Its hyperparameters.
+        The hyperparameters.
     input_shape : tuple of int
-        The shape of a sample that it gets.
+        The shape of an input sample.
     arrays : dict of str to array
-        Its parameters and state, as float32. Axes are in xpnet's order, features in that of the other program.
+        Parameters and state as float32. Axes are in xpnet's order, features in that of the other program.
     """
 
     name: str
@@ -80,19 +80,19 @@ class PlainLayer:
 
 
 def plain_layers(network: Network, axes: tuple[int, int, int]) -> Iterator[PlainLayer]:
-    """Go through the layers that take part in a prediction.
+    """Yield the layers that take part in predictions.
 
     Parameters
     ----------
     network : Network
-        With weights.
+        A network with weights.
     axes : tuple of int
-        `CHANNELS_FIRST` or `CHANNELS_LAST`: how the other program orders what `Flatten` merges.
+        `CHANNELS_FIRST` or `CHANNELS_LAST`: the order in which the other program's `Flatten` merges axes.
 
     Raises
     ------
     ExportError
-        If another program cannot have a layer, or would return the outputs in another order.
+        If a layer has no counterpart in other programs, or if the outputs would come in another order.
     """
     named, order = network.named_arrays(), None
     if len(network.output_shape) != 1:
@@ -112,7 +112,7 @@ def plain_layers(network: Network, axes: tuple[int, int, int]) -> Iterator[Plain
 
 
 def _kind_of(i: int, layer: Layer) -> type[Layer]:
-    """Return the layer of xpnet that has the same forward pass: subclasses may differ in the backward pass."""
+    """Return the xpnet layer with the same forward pass; a subclass may differ in its backward pass."""
     cls = type(layer)
     for kind in KINDS:
         same = (getattr(cls, name, None) is getattr(kind, name, None) for name in ("forward", "apply", "output_shape"))
@@ -125,14 +125,14 @@ def _kind_of(i: int, layer: Layer) -> type[Layer]:
 
 
 def _flat_order(shape: Shape, axes: tuple[int, int, int]) -> NDArray[np.int64]:
-    """Return where each feature of the other program's `Flatten` stands in xpnet's."""
+    """Return the index in xpnet's `Flatten` of each feature of the other program's."""
     height, width, channels = shape
     places = np.arange(height * channels * width).reshape(height, channels, width)
     return np.ravel(places.transpose(axes))
 
 
 def _arrays_of(named: HostArrays, prefix: str, order: NDArray[np.int64] | None) -> HostArrays:
-    """Return the arrays of a layer; the first axis of a dense layer's are its features."""
+    """Return the arrays of a layer, with the features of the first axis in the other program's order."""
     arrays = {
         name.removeprefix(prefix): np.asarray(value, dtype=np.float32)
         for name, value in named.items()
@@ -140,20 +140,20 @@ def _arrays_of(named: HostArrays, prefix: str, order: NDArray[np.int64] | None) 
     }
     if order is None:
         return arrays
-    # A bias has one number per output: those keep their order.
+    # A bias has one number per output, and the outputs keep their order.
     return {name: value if name == "bias" else value[order] for name, value in arrays.items()}
 
 
 def image_shape(network: Network, sample_shape: Shape | None = None) -> Shape:
     """Return the shape of the images that a network takes.
 
-    A network of dense layers knows only how many features a sample has: if that is a square number, its images are
-    taken to be squares of one channel, unless ``sample_shape`` says otherwise.
+    A network of dense layers only determines the number of features. If that is a square number, its images are assumed
+    to be squares with one channel, unless ``sample_shape`` is given.
 
     Raises
     ------
     ExportError
-        If the network takes no samples of ``sample_shape``.
+        If the network does not take samples of ``sample_shape``.
 
     Examples
     --------

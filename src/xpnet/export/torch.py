@@ -1,4 +1,4 @@
-"""A trained network as a plain PyTorch model."""
+"""Exporting a trained network as a plain PyTorch model."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ ACTIVATIONS: dict[type[Layer], str] = {ReLU: "ReLU", Tanh: "Tanh", Sigmoid: "Sig
 """The modules of the activations that have no settings."""
 
 NAMES = {"gamma": "weight", "beta": "bias", "running_variance": "running_var"}
-"""The names that torch gives to the arrays of batch normalization, where they differ."""
+"""Torch's names of the arrays of batch normalization that differ from xpnet's."""
 
 
 def to_torch(network: Network) -> Any:
@@ -28,19 +28,19 @@ def to_torch(network: Network) -> Any:
     Parameters
     ----------
     network : Network
-        With weights, on any backend.
+        A network with weights, on any backend.
 
     Returns
     -------
     torch.nn.Sequential
-        On the CPU, in float32 and in evaluation mode, with modules of torch's own only. It takes images as
-        ``(n, channels, height, width)``, or ``(n, features)`` if the network begins with a dense layer; pixels are
-        already divided by ``pixel_max``. It returns logits.
+        A float32 model on the CPU, in evaluation mode, with only torch's own modules. It takes images as
+        ``(n, channels, height, width)``, or ``(n, features)`` if the network begins with a dense layer. Divide the
+        pixels by ``pixel_max`` first. It returns logits.
 
     Raises
     ------
     ExportError
-        If torch is not installed, or a layer has no counterpart there.
+        If torch is not installed, or if a layer has no counterpart in torch.
     ValueError
         If the network has no weights.
 
@@ -60,20 +60,20 @@ def to_torch(network: Network) -> Any:
       (0): Linear(in_features=64, out_features=10, bias=True)
     )
     """
-    network.named_arrays()  # A network without weights is named before a library that is missing.
+    network.named_arrays()  # Missing weights are reported before a missing library.
     torch = library("torch", "pip install 'xpnet[torch]'")
     modules = []
     for plain in plain_layers(network, CHANNELS_FIRST):
         module = _module(torch.nn, plain)
         arrays = {name: torch.from_numpy(np.array(a, order="C")) for name, a in _torch_arrays(plain).items()}
-        # Batch normalization also counts its batches, which says nothing here.
+        # The module's own state also holds a counter of batches, which is irrelevant here.
         module.load_state_dict(module.state_dict() | arrays)
         modules.append(module)
     return torch.nn.Sequential(*modules).eval()
 
 
 def _module(nn: Any, plain: PlainLayer) -> Any:
-    """Return the module of a layer, its weights still to be filled in."""
+    """Return the module for a layer, without its weights."""
     kind, layer, shape = plain.kind, plain.layer, plain.input_shape
     if kind is Dense:
         return nn.Linear(shape[0], layer.units, bias=layer.bias)

@@ -7,12 +7,11 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace, device
-from numpy.typing import NDArray
 
 from xpnet.nn.layers import Context, Layer, ShapeError
 from xpnet.parts import Size
 from xpnet.random import integers
-from xpnet.typing import Array, Arrays, Namespace, Shape
+from xpnet.typing import Array, Arrays, HostArray, Namespace, Shape
 
 
 def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
@@ -93,7 +92,7 @@ class RandomShift(Layer):
             )
         return input_shape
 
-    def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
+    def noise(self, rng: Any, input_shape: Shape, n: int) -> HostArray | None:
         """Draw how far down and across each image moves."""
         return integers(rng, -self.pixels, self.pixels + 1, (n, 2)).astype(np.int16)
 

@@ -19,23 +19,12 @@ from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 
-from xpnet.nn.images import (
-    PaddingOrSame,
-    Pair,
-    PairOfSizes,
-    as_pair,
-    image_output_size,
-    output_size,
-    pad,
-    pad_or_crop,
-    spread,
-)
+from xpnet.nn.images import image_output_size, output_size, pad, pad_or_crop, spread
 from xpnet.nn.initializers import HeUniform, Initializer
 from xpnet.nn.layers import Context, Layer, Variable
-from xpnet.parts import Size
-from xpnet.typing import Array, Arrays, Namespace, Shape
+from xpnet.parts import PaddingOrSame, PairOfSizes, Size, as_pair
+from xpnet.typing import Array, Arrays, HostArray, Namespace, Pair, Shape
 
 How = tuple[str, int | None]
 """A key of `LOWERINGS`, and the largest number of multiplications in one product (None: no limit)."""
@@ -135,7 +124,7 @@ def conv2d_backward(
     columns = _columns(x, weight, stride, padding, how, xp)
     dweight = LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)
     dx = _input_gradient(x.shape, weight, dy, stride, padding, how, xp) if input_gradient else None
-    return dx, dweight, _bias_gradient(dy, xp)
+    return dx, dweight, xp.sum(dy, axis=(0, 2, 3))
 
 
 def _columns(x: Array, weight: Array, stride: Pair, padding: Pair, how: How, xp: Namespace) -> Array:
@@ -153,10 +142,6 @@ def _convolve(
     if bias is not None:
         y += bias[None, :, None]
     return xp.reshape(y, (height, y.shape[1], width, x.shape[3])), columns
-
-
-def _bias_gradient(dy: Array, xp: Namespace) -> Array:
-    return xp.sum(dy, axis=(0, 2, 3))
 
 
 def _input_gradient(
@@ -231,6 +216,10 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
     kh, filters, kw, c = shape
     height, values = dy.shape[0], columns.shape[2]
     dy = xp.reshape(dy, (height, filters, values))
+    if kh * filters * kw * c * values <= SMALL_PRODUCT:  # all output rows in one call for each row of the kernel
+        gradients = xp.matrix_transpose(dy)
+        rows = [_image_rows(columns, i, height, stride, slice(None)) @ gradients for i in range(kh)]
+        return xp.reshape(xp.matrix_transpose(xp.stack([xp.sum(row, axis=0) for row in rows])), shape)
     total = None
     for r in range(height):
         # The rows are adjacent in memory, so they form one matrix without a copy.
@@ -238,6 +227,10 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
         product = seen @ dy[r, ...].T
         total = product if total is None else total + product
     return xp.reshape(xp.matrix_transpose(xp.reshape(total, (kh, kw * c, filters))), shape)
+
+
+SMALL_PRODUCT = 2 * 10**5
+"""Multiplications: below that, a call costs as much as what it computes, and threads wait for each other's calls."""
 
 
 def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: slice) -> Array:
@@ -358,12 +351,12 @@ class Conv2D(Layer):
         _, stride, padding = self.geometry
         gradients = {"weight": LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)}
         if self.bias:
-            gradients["bias"] = _bias_gradient(dy, xp)
+            gradients["bias"] = xp.sum(dy, axis=(0, 2, 3))
         dx = _input_gradient(shape, weight, dy, stride, padding, how, xp) if ctx.input_gradient else None
         return dx, gradients
 
 
-def to_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:
+def to_torch_weight(weight: HostArray) -> HostArray:
     """Reorder filters for PyTorch: (filters, channels, kernel_height, kernel_width).
 
     Examples
@@ -375,7 +368,7 @@ def to_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:
     return np.ascontiguousarray(np.transpose(weight, (1, 3, 0, 2)))
 
 
-def from_torch_weight(weight: NDArray[Any]) -> NDArray[Any]:
+def from_torch_weight(weight: HostArray) -> HostArray:
     """Undo `to_torch_weight`.
 
     Examples

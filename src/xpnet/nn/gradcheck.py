@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backends import Backend, get_backend
+from xpnet.data.checks import check_labels
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
-from xpnet.nn.trained import check_images, context, to_device, to_host
+from xpnet.nn.trained import TrainedNetwork, check_batch, context, to_host
 from xpnet.parts import require_instance
+from xpnet.typing import HostArray
 
 
-def numerical_gradient(
-    function: Callable[[NDArray[np.float64]], float], x: NDArray[np.float64], step: float = 1e-6
-) -> NDArray[np.float64]:
+def numerical_gradient(function: Callable[[HostArray], float], x: HostArray, step: float = 1e-6) -> HostArray:
     """Estimate the gradient of a function of an array by central differences.
 
     Parameters
@@ -57,7 +55,7 @@ def numerical_gradient(
     return gradient.reshape(x.shape)
 
 
-def relative_error(a: NDArray[Any], b: NDArray[Any], least: float = 0.0) -> float:
+def relative_error(a: HostArray, b: HostArray, least: float = 0.0) -> float:
     """Return ``|a - b| / max(|a|, |b|, least)`` in the largest norm: 0 for equal arrays, at most 2.
 
     Examples
@@ -73,8 +71,8 @@ def relative_error(a: NDArray[Any], b: NDArray[Any], least: float = 0.0) -> floa
 def check_gradients(
     network: Network,
     loss: Loss,
-    images: NDArray[Any],
-    labels: NDArray[Any],
+    images: HostArray,
+    labels: HostArray,
     *,
     backend: str | Backend | None = None,
     seed: int = 0,
@@ -113,34 +111,30 @@ def check_gradients(
     require_instance("loss", loss, Loss, "SoftmaxCrossEntropy()")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there are no gradients to check")
-    images, labels = check_images(network, images, "float64"), np.asarray(labels)
-    if labels.shape != (len(images),) or labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"labels: shape {labels.shape} of {labels.dtype}; must be one integer for each of the {len(images)} images"
-        )
-    opened = get_backend(backend)
-    rng = np.random.default_rng(seed)
-    host, state, noise = network.init(rng), network.init_state(), network.noise(rng, len(images))
+    images, labels = check_batch(network, images, "float64"), check_labels("labels", labels, network.output_shape[0])
+    if len(labels) != len(images):
+        raise ValueError(f"labels: {len(labels)} labels for {len(images)} images")
+    rng, opened = np.random.default_rng(seed), get_backend(backend)
+    drawn = network.init(rng)
+    trained = TrainedNetwork(network, drawn, network.init_state(), opened, "float64")
+    params, state, xp, ctx = trained.params, trained.state, opened.xp, context(opened, training=True)
     with opened.session("float64"):
-        xp, ctx = opened.xp, context(opened, training=True)
-        x = network.prepare(opened.asarray(images), xp.float64, xp)
+        noise = [None if z is None else opened.asarray(z) for z in network.noise(rng, len(images))]
+        x = network.prepare(opened.asarray(images), "float64", xp)
         targets = opened.asarray(loss.targets(labels, network.output_shape[0]), "float64")
-        states = to_device(state, opened, "float64")
-        noises = [None if z is None else opened.asarray(z) for z in noise]
-        params = to_device(host, opened, "float64")
-        y, caches = network.forward(params, states, x, ctx, noises)
+        y, caches = network.forward(params, state, x, ctx, noise)
         _, by_layer = network.backward(params, caches, loss.gradient(y, targets, xp=xp), ctx)
         analytic = to_host(by_layer, opened)
 
-        def loss_with(i: int, name: str, array: NDArray[np.float64]) -> float:
+        def loss_with(i: int, name: str, array: HostArray) -> float:
             changed = [*params]
             changed[i] = {**params[i], name: opened.asarray(array, "float64")}
-            y, _ = network.forward(changed, states, x, ctx, noises)
+            y, _ = network.forward(changed, state, x, ctx, noise)
             return float(loss.value(y, targets, xp=xp))
 
         numerical = [
             {name: numerical_gradient(functools.partial(loss_with, i, name), array) for name, array in layer.items()}
-            for i, layer in enumerate(host)
+            for i, layer in enumerate(drawn)
         ]
     # A true gradient may be zero, as for a bias before batch normalization; rounding must not count as an error there.
     least = 1e-3 * max(float(np.max(np.abs(g), initial=0.0)) for layer in analytic for g in layer.values())

@@ -7,16 +7,12 @@ explains why. A `Pair` is two integers, down and across.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any
 
 import array_api_extra as xpx
-import numpy as np
+from array_api_compat import device
 
 from xpnet.nn.layers import Layer, ShapeError, check_numbers
-from xpnet.parts import Check
-from xpnet.typing import Array, Namespace, Shape
-
-Pair = tuple[int, int]
+from xpnet.typing import Array, Namespace, Pair, Shape
 
 
 def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
@@ -48,8 +44,7 @@ def pad(x: Array, padding: Pair, xp: Namespace, value: float = 0.0) -> Array:
     """Put a border around images of shape (height, channels, width, n)."""
     if padding == (0, 0):
         return x
-    vertical, horizontal = ((p, p) for p in padding)
-    return xpx.pad(x, (vertical, (0, 0), horizontal, (0, 0)), constant_values=value, xp=xp)
+    return _framed(x, (padding[0], padding[0]), (padding[1], padding[1]), xp, value)
 
 
 def unpad(x: Array, padding: Pair) -> Array:
@@ -65,9 +60,18 @@ def pad_or_crop(x: Array, before: Sequence[int], after: Sequence[int], xp: Names
     ]
     x = x[keep[0], :, keep[1], :]
     add = [(max(b, 0), max(a, 0)) for b, a in zip(before, after, strict=True)]
-    if add == [(0, 0), (0, 0)]:
-        return x
-    return xpx.pad(x, (add[0], (0, 0), add[1], (0, 0)), xp=xp)
+    return x if add == [(0, 0), (0, 0)] else _framed(x, add[0], add[1], xp)
+
+
+def _framed(x: Array, rows: Pair, columns: Pair, xp: Namespace, value: float = 0.0) -> Array:
+    """Put so many rows above and below, and columns left and right.
+
+    An array of the border's value and one copy take a quarter of the time of NumPy's own function.
+    """
+    h, c, w, n = x.shape
+    shape, kind = (h + sum(rows), c, w + sum(columns), n), {"dtype": x.dtype, "device": device(x)}
+    border = xp.full(shape, value, **kind) if value else xp.zeros(shape, **kind)  # zeros take no kernel on a GPU
+    return xpx.at(border)[rows[0] : rows[0] + h, :, columns[0] : columns[0] + w, :].set(x, xp=xp)
 
 
 def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
@@ -82,32 +86,3 @@ def spread(x: Array, stride: Pair, xp: Namespace) -> Array:
             last = (size - 1) * step + 1
             x = x[:last, ...] if axis == 0 else x[:, :, :last, :]
     return x
-
-
-def as_pair(value: Any) -> Pair:
-    """Return an integer as a pair of equal numbers, and a pair unchanged."""
-    down, across = value if isinstance(value, tuple | list) else (value, value)
-    return down, across
-
-
-def require_pair(least: int, word: str | None = None) -> Check:
-    """Return the check that a value is an integer or a pair of integers, at least ``least``; or ``word``."""
-
-    def check(name: str, value: Any) -> Any:
-        if isinstance(value, str) and word is not None:
-            if value != word:
-                raise ValueError(f"{name}={value!r}: must be an integer, a pair of integers, or {word!r}")
-            return value
-        pair = tuple(value) if isinstance(value, tuple | list) else (value, value)
-        if len(pair) != 2 or any(isinstance(v, bool) or not isinstance(v, int | np.integer) for v in pair):
-            raise TypeError(f"{name}={value!r}: must be an integer or a pair of integers")
-        if min(pair) < least:
-            raise ValueError(f"{name}={value!r}: must be at least {least}")
-        return pair if isinstance(value, list) else value
-
-    return check
-
-
-PairOfSizes = Annotated[int | Pair, require_pair(1)]
-Padding = Annotated[int | Pair, require_pair(0)]
-PaddingOrSame = Annotated[int | Pair | str, require_pair(0, "same")]

@@ -7,10 +7,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.parts import Number, Part, Positive
-from xpnet.typing import Shape
+from xpnet.typing import HostArray, Shape
 
 
 class Random(Protocol):
@@ -39,7 +38,7 @@ class Initializer(Part):
     0.13
     """
 
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
+    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         """Draw an array.
 
         Parameters
@@ -76,7 +75,7 @@ class Constant(Initializer):
 
     value: Number = 0.0
 
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
+    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         """Return an array of ``shape``, without random numbers."""
         return np.full(shape, float(self.value))
 
@@ -100,7 +99,7 @@ class Uniform(Initializer):
 
     bound: Positive = 0.1
 
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
+    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         """Draw an array of ``shape``."""
         # This order of operations gives the tutorial's `0.2 * random(...) - 0.1` to the last bit.
         return np.asarray(2.0 * self.bound * rng.random(shape) - self.bound)
@@ -122,7 +121,7 @@ class GlorotUniform(Initializer):
     1.0
     """
 
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
+    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         """Draw an array of ``shape``."""
         bound = math.sqrt(6.0 / (fan_in + fan_out))
         return np.asarray(bound * (2.0 * rng.random(shape) - 1.0))
@@ -144,7 +143,7 @@ class HeUniform(Initializer):
     1.0
     """
 
-    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> NDArray[np.float64]:
+    def __call__(self, rng: Random, shape: Shape, fan_in: int, fan_out: int) -> HostArray:
         """Draw an array of ``shape``."""
         bound = math.sqrt(6.0 / fan_in)
         return np.asarray(bound * (2.0 * rng.random(shape) - 1.0))

@@ -23,13 +23,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 
 from xpnet.backends import elementwise
 from xpnet.nn.initializers import Constant, HeUniform, Initializer, Random
 from xpnet.parts import Fraction, Part, Size
 from xpnet.random import sixteen_bits
-from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
+from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Shape
 
 
 class ShapeError(ValueError):
@@ -131,14 +130,10 @@ class Variable(NamedTuple):
     initial: Initializer = Constant(0.0)
     fans: tuple[int, int] = (1, 1)
 
-    def draw(self, rng: Random) -> NDArray[np.float64]:
-        """Draw the initial array."""
-        return self.initial(rng, self.shape, *self.fans)
-
 
 def draw(declared: Mapping[str, Variable], rng: Random) -> HostArrays:
     """Draw the arrays that a layer declares, in the order of the declarations."""
-    return {name: variable.draw(rng) for name, variable in declared.items()}
+    return {name: v.initial(rng, v.shape, *v.fans) for name, v in declared.items()}
 
 
 # The base ------------------------------------------------------------------------------------------------------
@@ -193,7 +188,7 @@ class Layer(Part):
         """Draw the initial parameters, as NumPy arrays."""
         return draw(self.parameters(input_shape), rng)
 
-    def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
+    def noise(self, rng: Any, input_shape: Shape, n: int) -> HostArray | None:
         """Draw the random numbers that the layer needs, on the host: one row of small integers per sample."""
         return None
 
@@ -397,7 +392,7 @@ class Dropout(Layer):
 
     rate: Fraction = 0.5
 
-    def noise(self, rng: Any, input_shape: Shape, n: int) -> NDArray[Any] | None:
+    def noise(self, rng: Any, input_shape: Shape, n: int) -> HostArray | None:
         """Draw the mask of units to keep, of 0 and 1: ``(n, features)``, or ``(n, channels)`` for images."""
         levels = sixteen_bits(rng, (n, input_shape[-1]))
         return np.asarray(levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)

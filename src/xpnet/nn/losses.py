@@ -9,15 +9,14 @@ Losses and gradients are sums over the batch, never means.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from array_api_compat import array_namespace
-from numpy.typing import NDArray
 
 from xpnet.backends import elementwise
+from xpnet.data.preprocessing import one_hot
 from xpnet.parts import Fraction, Part
-from xpnet.typing import Array, Namespace
+from xpnet.typing import Array, HostArray, Namespace
 
 
 def squared_error(y: Array, targets: Array, *, xp: Namespace = None) -> Array:
@@ -166,7 +165,7 @@ class Loss(Part):
     [[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]]
     """
 
-    def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    def targets(self, labels: HostArray, classes: int) -> HostArray:
         """Turn labels into one-hot targets.
 
         Parameters
@@ -189,7 +188,7 @@ class Loss(Part):
         # Without this check a negative label would count from the end.
         if np.any((labels < 0) | (labels >= classes)):
             raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
-        return np.asarray(np.eye(classes)[labels])
+        return np.asarray(one_hot(labels, classes))
 
     def value(self, y: Array, targets: Array, *, xp: Namespace) -> Array:
         """Return the loss, summed over the batch."""
@@ -250,7 +249,7 @@ class SoftmaxCrossEntropy(Loss):
 
     label_smoothing: Fraction = 0.0
 
-    def targets(self, labels: NDArray[Any], classes: int) -> NDArray[np.float64]:
+    def targets(self, labels: HostArray, classes: int) -> HostArray:
         """Turn labels into one-hot targets, smoothed."""
         return super().targets(labels, classes) * (1.0 - self.label_smoothing) + (self.label_smoothing / classes)
 

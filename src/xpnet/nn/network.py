@@ -15,12 +15,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
-from xpnet.backends import elementwise
+from xpnet.data.preprocessing import scale
 from xpnet.nn.layers import Context, Layer, ShapeError, Variable, check_numbers, draw
 from xpnet.parts import require_positive
-from xpnet.typing import Array, Arrays, HostArrays, Namespace, Shape
+from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Shape
 
 
 class NoWeightsError(AttributeError, ValueError):
@@ -63,9 +62,8 @@ class Network:
     def __init__(self, layers: Sequence[Layer], input_shape: Shape, pixel_max: float = 255.0) -> None:
         if not isinstance(layers, Iterable):
             raise TypeError(f"layers={layers!r}: must be a list of layers, such as [Dense(10)]")
-        object.__setattr__(self, "layers", tuple(layers))
-        object.__setattr__(self, "input_shape", _sample_shape(input_shape))
-        object.__setattr__(self, "pixel_max", float(require_positive("pixel_max", pixel_max)))
+        self.__dict__.update(layers=tuple(layers), input_shape=_sample_shape(input_shape))
+        self.__dict__.update(pixel_max=float(require_positive("pixel_max", pixel_max)))
         if not self.layers:
             raise ValueError("layers=[]: a network needs at least one layer")
         for layer in self.layers:
@@ -187,7 +185,7 @@ class Network:
         rng = np.random.default_rng(0)
         return [draw(declared, rng) for declared in self.statistics]
 
-    def noise(self, rng: Any, n: int) -> list[NDArray[Any] | None]:
+    def noise(self, rng: Any, n: int) -> list[HostArray | None]:
         """Draw the random numbers that each layer needs for ``n`` samples of training, on the host."""
         return [layer.noise(rng, shape, n) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 
@@ -217,12 +215,12 @@ class Network:
         batch_last = xp.reshape(xp.permute_dims(x, (1, 3, 2, 0)), (h, c, -1))
         return xp.reshape(batch_last, (h, c, w, images.shape[0]))
 
-    def prepare(self, images: Array, dtype: Any, xp: Namespace) -> Array:
+    def prepare(self, images: Array, dtype: str, xp: Namespace) -> Array:
         """Arrange a batch and scale integer pixels to [0, 1], in ``dtype``."""
         x = self.arrange(images, xp)
         if xp.isdtype(x.dtype, "real floating"):
-            return xp.astype(x, dtype, copy=False)
-        return _scaled(x, 1.0 / self.pixel_max, dtype=dtype, xp=xp)
+            return xp.astype(x, getattr(xp, dtype), copy=False)
+        return scale(x, self.pixel_max, dtype, xp=xp)
 
     def forward(
         self,
@@ -326,10 +324,3 @@ def _sample_shape(shape: Any) -> Shape:
     if not 1 <= len(sizes) <= 3 or any(size < 1 for size in sizes):
         raise ShapeError(f"input_shape={shape!r}: must be (features,), (height, width) or (height, width, channels)")
     return (*sizes, 1) if len(sizes) == 2 else sizes
-
-
-@elementwise
-def _scaled(pixels: Array, factor: float, *, dtype: Any, xp: Namespace) -> Array:
-    x = xp.astype(pixels, dtype)
-    x *= factor
-    return x

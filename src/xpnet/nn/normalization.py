@@ -186,8 +186,7 @@ def normalize(
     xp = xp or array_namespace(x)
     scale = 1.0 / xp.sqrt(variance + epsilon)
     centred = by_channel(x, xp) - mean[None, :, None]
-    y = centred * (gamma * scale)[None, :, None]
-    y += beta[None, :, None]
+    y = _scaled(centred, (gamma * scale)[None, :, None], beta[None, :, None], xp=xp)
     return like(y, x, xp), (centred, scale, gamma)
 
 

@@ -8,16 +8,15 @@ steps as data.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.parts import Fraction, NonNegative, Part, Positive
-from xpnet.typing import Array, Namespace
+from xpnet.typing import Array, Arrays, HostArray, HostVector, Namespace
 
-HostVector = NDArray[np.float64]
+Update = tuple[Array, Arrays]
+"""The new parameters, and the optimizer's new state for them."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +41,11 @@ class Optimizer(Part):
     learning_rate: Positive
     weight_decay: NonNegative = field(default=0.0, kw_only=True)
 
-    def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
+    def init(self, theta: Array, *, xp: Namespace) -> Arrays:
         """Return the state before the first step: arrays like ``theta``."""
         return {}
 
-    def scalars(self, t: NDArray[np.int64], rates: HostVector) -> dict[str, HostVector]:
+    def scalars(self, t: HostArray, rates: HostVector) -> dict[str, HostVector]:
         """Return the scalars that `update` needs at each of some steps.
 
         Parameters
@@ -62,9 +61,7 @@ class Optimizer(Part):
         """
         return {"rate": rates}
 
-    def update(
-        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
-    ) -> tuple[Array, dict[str, Array]]:
+    def update(self, theta: Array, state: Arrays, gradient: Array, scalars: Arrays, *, xp: Namespace) -> Update:
         """Take one step.
 
         Parameters
@@ -137,13 +134,11 @@ class SGD(Optimizer):
         """Whether a step is just ``theta - rate g``."""
         return self.momentum == 0.0 and self.weight_decay == 0.0
 
-    def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
+    def init(self, theta: Array, *, xp: Namespace) -> Arrays:
         """Return a velocity of zero."""
         return {"velocity": xp.zeros_like(theta)} if self.momentum else {}
 
-    def update(
-        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
-    ) -> tuple[Array, dict[str, Array]]:
+    def update(self, theta: Array, state: Arrays, gradient: Array, scalars: Arrays, *, xp: Namespace) -> Update:
         """Take one step."""
         step = self.decayed(theta, gradient)
         if self.momentum:
@@ -189,13 +184,11 @@ class RMSprop(Optimizer):
     decay: Fraction = 0.99
     epsilon: Positive = 1e-8
 
-    def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
+    def init(self, theta: Array, *, xp: Namespace) -> Arrays:
         """Return a running mean of zero."""
         return {"square": xp.zeros_like(theta)}
 
-    def update(
-        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
-    ) -> tuple[Array, dict[str, Array]]:
+    def update(self, theta: Array, state: Arrays, gradient: Array, scalars: Arrays, *, xp: Namespace) -> Update:
         """Take one step."""
         gradient = self.decayed(theta, gradient)
         square = self.decay * state["square"]
@@ -242,11 +235,11 @@ class Adam(Optimizer):
     beta2: Fraction = 0.999
     epsilon: Positive = 1e-8
 
-    def init(self, theta: Array, *, xp: Namespace) -> dict[str, Array]:
+    def init(self, theta: Array, *, xp: Namespace) -> Arrays:
         """Return two moments of zero."""
         return {"first": xp.zeros_like(theta), "second": xp.zeros_like(theta)}
 
-    def scalars(self, t: NDArray[np.int64], rates: HostVector) -> dict[str, HostVector]:
+    def scalars(self, t: HostArray, rates: HostVector) -> dict[str, HostVector]:
         """Return the rate and the bias corrections, combined into two factors and one addend per step.
 
         The state holds ``M = m / (1 - b1)`` and ``V = v / (1 - b2)``, which saves two passes over the arrays.
@@ -258,9 +251,7 @@ class Adam(Optimizer):
             "epsilon": self.epsilon * correction,
         }
 
-    def update(
-        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
-    ) -> tuple[Array, dict[str, Array]]:
+    def update(self, theta: Array, state: Arrays, gradient: Array, scalars: Arrays, *, xp: Namespace) -> Update:
         """Take one step."""
         gradient = self.decayed(theta, gradient)
         first = self.beta1 * state["first"]
@@ -306,9 +297,7 @@ class AdamW(Adam):
         """Return the gradient unchanged."""
         return gradient
 
-    def update(
-        self, theta: Array, state: dict[str, Array], gradient: Array, scalars: Mapping[str, Array], *, xp: Namespace
-    ) -> tuple[Array, dict[str, Array]]:
+    def update(self, theta: Array, state: Arrays, gradient: Array, scalars: Arrays, *, xp: Namespace) -> Update:
         """Take one step."""
         shrunk = theta - (self.weight_decay * scalars["rate"]) * theta
         return super().update(shrunk, state, gradient, scalars, xp=xp)

@@ -13,9 +13,10 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from xpnet.backends import elementwise
-from xpnet.nn.images import Padding, Pair, PairOfSizes, as_pair, image_output_size, pad, pad_or_crop, spread, unpad
+from xpnet.nn.images import image_output_size, pad, pad_or_crop, spread, unpad
 from xpnet.nn.layers import Context, Layer
-from xpnet.typing import Array, Arrays, Namespace, Shape
+from xpnet.parts import Padding, PairOfSizes, as_pair
+from xpnet.typing import Array, Arrays, Namespace, Pair, Shape
 
 
 def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:

@@ -6,11 +6,9 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.parts import Fraction, Number, Part, Positive, Share, Size
-
-HostVector = NDArray[np.float64]
+from xpnet.typing import HostVector
 
 
 @dataclass(frozen=True)

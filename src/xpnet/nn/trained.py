@@ -10,13 +10,14 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from xpnet.backends import Backend, backend_of, check_dtype, get_backend
+from xpnet.data.arrays import to_host as to_host_array
+from xpnet.data.checks import check_pixels
 from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
-from xpnet.typing import Array, Arrays, HostArrays, Shape
+from xpnet.typing import Array, Arrays, HostArray, HostArrays, Shape
 
 if TYPE_CHECKING:
     from xpnet.data.facts import Facts
@@ -70,7 +71,6 @@ class TrainedNetwork(Network):
     backend: Backend
     dtype: str
     facts: Facts | None = None
-    """Facts about the training images, if known, with which new images are compared."""
 
     def __init__(
         self,
@@ -79,24 +79,20 @@ class TrainedNetwork(Network):
         state: Sequence[HostArrays],
         backend: Backend,
         dtype: str = "float32",
+        facts: Facts | None = None,
     ) -> None:
         super().__init__(network.layers, network.input_shape, network.pixel_max)
         _check_shapes("params", params, self.parameters)
         _check_shapes("state", state, self.statistics)
         with backend.session(dtype):
-            moved = {"params": to_device(params, backend, dtype), "state": to_device(state, backend, dtype)}
-        for name, value in {**moved, "backend": backend, "dtype": dtype}.items():
-            object.__setattr__(self, name, value)
+            self.__dict__.update(params=to_device(params, backend, dtype), state=to_device(state, backend, dtype))
+        self.__dict__.update(backend=backend, dtype=dtype, facts=facts)
 
     @classmethod
-    def on_device(
-        cls, network: Network, params: list[Arrays], state: list[Arrays], backend: Backend, dtype: str
-    ) -> TrainedNetwork:
-        """Give a network arrays that are already on the backend, without a copy."""
+    def on_device(cls, network: Network, **attributes: Any) -> TrainedNetwork:
+        """Give a network all its attributes, whose arrays are already on the backend, without a copy."""
         trained = cls.__new__(cls)
-        Network.__init__(trained, network.layers, network.input_shape, network.pixel_max)
-        for name, value in {"params": params, "state": state, "backend": backend, "dtype": dtype}.items():
-            object.__setattr__(trained, name, value)
+        trained.__dict__.update(vars(network), **attributes)
         return trained
 
     def to(self, backend: str | ModuleType | Backend, dtype: str | None = None) -> TrainedNetwork:
@@ -117,24 +113,12 @@ class TrainedNetwork(Network):
         'float64'
         """
         chosen = self.dtype if dtype is None else check_dtype(dtype)
-        return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen).remember(self.facts)
+        return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen, self.facts)
 
-    def __getstate__(self) -> dict[str, Any]:
-        """Convert to host arrays, so that a copy or a pickle holds no array of the library."""
-        params, state = self.host_arrays()
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copy and pickle by host arrays: nothing of the library's is in the copy but the name of the backend."""
         network = Network(self.layers, self.input_shape, self.pixel_max)
-        arrays = {"network": network, "params": params, "state": state, "backend": self.backend, "dtype": self.dtype}
-        return {"arrays": arrays, "facts": self.facts}
-
-    def __setstate__(self, saved: dict[str, Any]) -> None:
-        """Undo `__getstate__`."""
-        self.__init__(**saved["arrays"])  # type: ignore[misc]
-        self.remember(saved["facts"])
-
-    def remember(self, facts: Facts | None) -> TrainedNetwork:
-        """Store facts about the training images, and return the network."""
-        object.__setattr__(self, "facts", facts)
-        return self
+        return TrainedNetwork, (network, *self.host_arrays(), self.backend, self.dtype, self.facts)
 
     # Its arrays ---------------------------------------------------------------------------------------------------
 
@@ -150,18 +134,18 @@ class TrainedNetwork(Network):
 
     @classmethod
     def from_named(
-        cls, network: Network, named: Mapping[str, NDArray[Any]], backend: Backend, dtype: str = "float32"
+        cls, network: Network, named: Mapping[str, HostArray], backend: Backend, *how: Any
     ) -> TrainedNetwork:
         """Give a network the arrays that `named_arrays` returned; all must be present."""
         params, state = (
             [{name: named[f"layers.{i}.{name}"] for name in layer} for i, layer in enumerate(declared)]
             for declared in (network.parameters, network.statistics)
         )
-        return cls(network, params, state, backend, dtype)
+        return cls(network, params, state, backend, *how)
 
     # Predictions --------------------------------------------------------------------------------------------------
 
-    def logits(self, images: Any) -> NDArray[Any]:
+    def logits(self, images: Any) -> HostArray:
         """Return the network's raw outputs for images.
 
         Parameters
@@ -200,19 +184,18 @@ class TrainedNetwork(Network):
         return np.concatenate(outputs)
 
     def _at_once(self) -> int:
-        """Return how many samples go through the network at once: fewer where a layer gives very many numbers."""
+        """Return how many samples go through the network at once: fewer where a layer returns very many numbers."""
         largest = max(math.prod(shape) for shape in self.shapes)
         return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
 
-    def _images(self, images: Any) -> NDArray[Any]:
+    def _images(self, images: Any) -> HostArray:
         """Return images on the host, after comparing them with the training images."""
         from xpnet.data.facts import check_alike, check_layout
         from xpnet.data.photos import images_of, is_path
 
         if is_path(images):
             images = images_of(images, self.input_shape, self.pixel_max)
-        host = backend_of(images).to_numpy(images) if hasattr(images, "shape") else images
-        host = check_images(self, host, self.dtype)
+        host = check_batch(self, images, self.dtype)
         if self.facts is not None:
             check_layout("images", host.shape[1:], self.facts.sample_shape)
             check_alike("images", self.facts, host, self.pixel_max)
@@ -221,7 +204,7 @@ class TrainedNetwork(Network):
     @functools.cached_property
     def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
         """Return the function that computes `logits` on the device, compiled if the library can compile."""
-        xp, dtype = self.backend.xp, getattr(self.backend.xp, self.dtype)
+        xp, dtype = self.backend.xp, self.dtype
         ctx = context(self.backend)
 
         def outputs(params: list[Arrays], state: list[Arrays], images: Array) -> Array:
@@ -250,11 +233,11 @@ class TrainedNetwork(Network):
         caller = backend_of(images)
         return caller.asarray(np.argmax(self.logits(images), axis=1))
 
-    def predict_proba(self, images: Any) -> NDArray[Any]:
+    def predict_proba(self, images: Any) -> HostArray:
         """Return the softmax of the outputs, on the host: probabilities if cross-entropy was the training loss."""
         return np.asarray(softmax(self.logits(images)))
 
-    def layer_outputs(self, images: Any) -> list[NDArray[Any]]:
+    def layer_outputs(self, images: Any) -> list[HostArray]:
         """Return the output of each layer for images, on the host.
 
         Parameters
@@ -284,7 +267,7 @@ class TrainedNetwork(Network):
         with self.backend.session(self.dtype):
             ctx, xp = context(self.backend), self.backend.xp
             x = self.backend.asarray(host)
-            x = self.prepare(x, getattr(xp, self.dtype), xp)
+            x = self.prepare(x, self.dtype, xp)
             for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
                 x, _ = layer.forward(params, x, ctx._replace(state=state))
                 output = self.backend.to_numpy(x)
@@ -336,9 +319,9 @@ def _check_shapes(name: str, given: Sequence[HostArrays], declared: Sequence[Map
         raise ShapeError(f"{name} of shapes {shapes}: the layers of this network declare {expected}")
 
 
-def check_images(network: Network, images: Any, dtype: str) -> NDArray[Any]:
+def check_batch(network: Network, images: Any, dtype: str) -> HostArray:
     """Check images as described in `logits`, and return them on the host, floats in ``dtype``."""
-    host = np.asarray(images)
+    host = to_host_array("images", images)
     if host.dtype.kind not in "uif":
         raise TypeError(f"images: must be real numbers, not {host.dtype}")
     if host.ndim < 2 or not network.takes(host.shape[1:]):
@@ -347,14 +330,8 @@ def check_images(network: Network, images: Any, dtype: str) -> NDArray[Any]:
             f"a sample, arranged as {network.input_shape}"
         )
     if host.dtype.kind == "f":
-        # NumPy rounds here, because other libraries lack some of its precisions.
+        # Rounded here, since not every library has every precision that NumPy has.
         with np.errstate(over="ignore"):
             host = host.astype(dtype, copy=False)
-        if not np.isfinite(host).all():
-            raise ValueError(f"images: hold NaN, infinity, or numbers too large for {dtype}")
-    elif host.size and (host.min() < 0 or host.max() > network.pixel_max):
-        raise ValueError(
-            f"images: integers from {host.min()} to {host.max()}; as pixels of this network they must be from 0 "
-            f"to {network.pixel_max:g}. Images that are scaled already must be floating-point numbers."
-        )
+    check_pixels("images", host, network.pixel_max)
     return host

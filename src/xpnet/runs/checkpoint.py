@@ -262,6 +262,11 @@ class RunDirectory:
         """The subfolder of the checkpoints."""
         return self.path / "checkpoints"
 
+    @property
+    def begun(self) -> bool:
+        """Whether a run has written there."""
+        return self.checkpoints.is_dir() or (self.path / "model.safetensors").exists()
+
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep other runs out of the folder inside a ``with`` block.

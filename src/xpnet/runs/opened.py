@@ -10,6 +10,7 @@ from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.data.datasets import NAMES, Dataset, load_dataset
+from xpnet.parts import require_path
 from xpnet.runs.run import Run, load, load_config, load_history
 
 
@@ -21,15 +22,14 @@ class OpenedRun(Run):
         if data is not None:
             check_same_data(folder, config, data)
         network, history = load(folder, **how), load_history(folder)
-        given = {"network": network, "history": history, "config": config, "_given": data}
-        for name, value in {**given, "_folder": os.fspath(folder), "_data_dir": data_dir}.items():
-            object.__setattr__(self, name, value)
+        self.__dict__.update(network=network, history=history, config=config, folder=require_path("directory", folder))
+        self.__dict__.update(_given=data, _data_dir=data_dir)
 
     @functools.cached_property
     def data(self) -> Dataset:
         """The data that the run was trained on."""
         given: Dataset | None = self.__dict__["_given"]
-        return given or data_of(self.__dict__["_folder"], self.config, self.__dict__["_data_dir"])
+        return given or data_of(self.folder or "", self.config, self.__dict__["_data_dir"])
 
 
 def load_run(

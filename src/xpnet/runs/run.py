@@ -72,6 +72,8 @@ class Run:
         Everything that determined the outcome: recipe, dataset, backend, seed, hyperparameters.
     data : Dataset
         The data of the run.
+    folder : Path, optional
+        The folder that training wrote it to, or that it was opened from.
 
     Examples
     --------
@@ -85,6 +87,7 @@ class Run:
     history: History
     config: dict[str, Any]
     data: Dataset
+    folder: Path | None = None
 
     def __repr__(self) -> str:
         """Return the title and the outcome in one line."""
@@ -353,7 +356,7 @@ def load(
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
     facts = Facts.from_config(config.get("images"))
-    return TrainedNetwork.from_named(network, arrays, opened, chosen).remember(facts)
+    return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 
 
 def _most_bytes(described: Mapping[str, Any]) -> int:

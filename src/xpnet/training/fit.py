@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
@@ -15,6 +17,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.network import Network
@@ -79,7 +82,7 @@ def fit(
     dtype: str = "float32",
     threads: int | None = None,
     workers: int | None = None,
-    output_dir: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | bool | None = None,
     resume: bool = False,
     progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
@@ -135,8 +138,9 @@ def fit(
         The number of threads of this process that compute parts of a batch in parallel, on NumPy and for networks that
         are large enough to gain. By default ``XPNET_WORKERS``; if that is not set, one per processor that this process
         may use. The result is the same to the last bit for any number.
-    output_dir : path-like, optional
-        The folder for checkpoints after each epoch, and for the results at the end. Without it, nothing is written.
+    output_dir : path-like or True, optional
+        The folder for checkpoints after each epoch, and for the results at the end. True makes a new folder,
+        ``runs/RECIPE-DATASET-TIME``, whose name is in ``Run.folder``. Without it, nothing is written.
     resume : bool
         Continue from the last checkpoint in ``output_dir``. The result is that of a run that was never interrupted.
     progress : bool, optional
@@ -199,7 +203,6 @@ def fit(
     callbacks = check_callbacks(callbacks)
     ranks.agree({"output_dir": None if output_dir is None else str(output_dir), "resume": bool(resume)})
     threads = ranks.threads(threads, opened)
-    directory = None if output_dir is None else RunDirectory(Path(output_dir))
     with ExitStack() as stack:
         stack.enter_context(thread_limit(threads))
         stack.enter_context(kept_memory())
@@ -207,6 +210,7 @@ def fit(
         # The loop checks that the parts fit together, so it comes first: an error must leave no folder behind.
         loop = Loop(step, plan, streams, data, ranks, check_workers(workers) or ranks.processors())
         stack.callback(loop.workers.close)
+        directory = _directory(output_dir, ranks, f"{recipe}-{data.name}")
         if directory is not None:
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
         config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
@@ -225,23 +229,38 @@ def fit(
             stopped = _run_epochs(loop, reached, directory, config, functions)
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
-            run = Run(loop.result(reached[0]).remember(data.facts), reached[0].history, config, data)
-            if directory is not None and ranks.first:
-                run.save(directory.path)
+            folder = None if directory is None else directory.path
+            run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
+            if folder is not None and ranks.first:
+                run.save(folder)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
         except BaseException as error:
-            error.run = _so_far(loop, reached[0], config, data)  # type: ignore[attr-defined]
+            error.run = _so_far(loop, reached[0], config, data, directory)  # type: ignore[attr-defined]
             raise
     return run
 
 
-def _so_far(loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset) -> Run | None:
+def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, name: str) -> RunDirectory | None:
+    """Return the folder to write to; make a new one if ``output_dir`` is True."""
+    if output_dir is None or output_dir is False:
+        return None
+    if output_dir is True:
+        words = re.sub(r"[^\w.-]+", "-", name)  # a dataset may have any name
+        wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
+        return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
+    return RunDirectory(Path(output_dir))
+
+
+def _so_far(
+    loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
+) -> Run | None:
     """Return the run after the last finished epoch, if there is one and its arrays still exist."""
     if not snapshot.history:
         return None
+    folder = None if directory is None else directory.path
     try:
-        return Run(loop.result(snapshot).remember(data.facts), snapshot.history, config, data)
+        return Run(loop.result(snapshot), snapshot.history, config, data, folder)
     except Exception:  # an interrupted compiled epoch has consumed the arrays
         return None
 
@@ -299,9 +318,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
     }
 
 
-def check_surroundings(
-    threads: int | None, output_dir: str | os.PathLike[str] | None, resume: bool, workers: int | None = None
-) -> None:
+def check_surroundings(threads: int | None, output_dir: Any, resume: bool, workers: int | None = None) -> None:
     """Check the arguments of `fit` that do not depend on the network and the data.
 
     Raises
@@ -311,9 +328,10 @@ def check_surroundings(
     """
     check_threads(threads)
     check_workers(workers)
-    if output_dir is not None:
+    named = not (output_dir is None or isinstance(output_dir, bool))
+    if named:
         check_folder_name("output_dir", output_dir)
-    if resume and output_dir is None:
+    if resume and not named:
         raise ValueError("resume=True: needs the output_dir of the run to go on with")
 
 

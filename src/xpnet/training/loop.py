@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import itertools
 import math
+import operator
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -32,8 +34,8 @@ from xpnet.training.frozen import hide, show, thaw
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
-from xpnet.training.workers import Workers, count_shards
-from xpnet.typing import Array, HostArrays, Shape
+from xpnet.training.workers import Workers, count_large, count_shards, worth_sharing_evaluation
+from xpnet.typing import Array, Arrays, HostArrays, Shape
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,7 +75,7 @@ class Loop:
     ranks : Ranks, optional
         The processes that train together; by default this process trains alone.
     workers : int
-        The number of threads of this process that compute at once; at most the number of shards.
+        The number of threads of this process that compute at once; as far as there is work for them.
     """
 
     def __init__(
@@ -87,8 +89,15 @@ class Loop:
     ) -> None:
         self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
         self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
-        self.workers = Workers(self.shards, min(workers, self.shards))
-        self.step = dataclasses.replace(step, look=self.workers.gradients if self.shards > 1 else None)
+        self.facts = data.facts
+        large = count_large(step.network, step.backend)
+        useful = workers if worth_sharing_evaluation(step.network, step.backend) else max(self.shards, large)
+        self.workers = Workers(self.shards, min(workers, useful))
+        self.step = dataclasses.replace(
+            step,
+            look=self.workers.gradients if self.shards > 1 else None,
+            each=self.workers.map if large > 1 else map,
+        )
         step = self.step
         self.network = thaw(step.network)
         self.backend = step.backend
@@ -188,16 +197,20 @@ class Loop:
 
     def _sums(self, progress: Progress, parts: Sequence[Array], samples: Samples) -> tuple[float, float, int]:
         """Sum the loss and correct answers over samples, and count them; ``parts`` are indices, shape (batches, n)."""
-        if self.shards > 1:  # batch by batch, so that the sum is the same for any number of workers
-            parts = [part[i : i + 1, ...] for part in parts for i in range(part.shape[0])]
+        # Batch by batch where workers share them; the sums are those of one loop over all, to the last bit.
+        apart = self.backend.threads_compute
+        pieces = [[part[i : i + 1, ...] for i in range(part.shape[0])] if apart else [part] for part in parts]
 
-        def evaluate(index: Array) -> tuple[float, float]:
-            loss, correct = self.evaluate(progress.params, progress.state, index, samples)
-            return float(self.backend.to_numpy(loss)), float(self.backend.to_numpy(correct))
+        def evaluate(index: Array) -> tuple[Array, Array]:
+            sums: tuple[Array, Array] = self.evaluate(progress.params, progress.state, index, samples)
+            return sums
 
-        found = self.workers.map(evaluate, parts)
-        count = sum(index.shape[0] * index.shape[1] for index in parts)
-        return sum(loss for loss, _ in found), sum(correct for _, correct in found), count
+        found = iter(self.workers.map(evaluate, itertools.chain.from_iterable(pieces)))
+        totals = [0.0, 0.0]
+        for piece in pieces:
+            for i, sums in enumerate(zip(*itertools.islice(found, len(piece)), strict=True)):
+                totals[i] += float(self.backend.to_numpy(functools.reduce(operator.add, sums)))
+        return totals[0], totals[1], sum(index.shape[0] * index.shape[1] for index in parts)
 
     def epoch_parts(self, epoch: int) -> list[dict[str, NDArray[Any]]]:
         """Draw an epoch's random numbers and cut them, with the optimizer's scalars, into batches."""
@@ -232,28 +245,35 @@ class Loop:
         return snapshot.epoch >= self.plan.epochs or self.stopping.should_stop(snapshot.best, snapshot.epoch - 1)
 
     def network_of(self, snapshot: Snapshot) -> TrainedNetwork:
-        """Return the network after an epoch, with copies of its arrays on the device."""
-        now = self.copy(snapshot.progress)
-        arrays = show(self.network, now.params, now.state)
-        return TrainedNetwork.on_device(self.network, *arrays, self.backend, self.step.dtype)
+        """Return the network after an epoch."""
+        return self._network(snapshot.progress)
 
     def result(self, snapshot: Snapshot) -> TrainedNetwork:
         """Return the trained network: with the best weights if there is a patience, else with the last."""
-        chosen = snapshot.progress if self.plan.patience is None else snapshot.kept
-        hidden = to_host(chosen.params, self.backend), to_host(chosen.state, self.backend)
-        return TrainedNetwork(self.network, *show(self.network, *hidden), self.backend, self.step.dtype)
+        return self._network(snapshot.progress if self.plan.patience is None else snapshot.kept)
+
+    def _network(self, progress: Progress) -> TrainedNetwork:
+        """Return a network with copies of the arrays, made on the device."""
+        now, how = self.copy(progress), {"backend": self.backend, "dtype": self.step.dtype, "facts": self.facts}
+        params, state = show(self.network, now.params, now.state)
+        return TrainedNetwork.on_device(self.network, params=params, state=state, **how)
 
     def not_finite(self, snapshot: Snapshot) -> str | None:
         """Return the name of an array that holds NaN or infinity, if there is one."""
-        progress = snapshot.progress
-        for i, (params, state, moments) in enumerate(
-            zip(progress.params, progress.state, progress.moments, strict=True)
-        ):
-            named = params | state | {f"{name}.{m}": a for name, arrays in moments.items() for m, a in arrays.items()}
-            for name, array in named.items():
-                if not np.isfinite(self.backend.to_numpy(array)).all():
-                    return f"layers.{i}.{name}"
-        return None
+        progress, xp = snapshot.progress, self.backend.xp
+        named: Arrays = {}
+        layers = zip(progress.params, progress.state, progress.moments, strict=True)
+        for i, (params, state, moments) in enumerate(layers):
+            moments = {f"{name}.{m}": array for name, arrays in moments.items() for m, array in arrays.items()}
+            named |= {f"layers.{i}.{name}": array for name, array in (params | state | moments).items()}
+
+        def finite(array: Array) -> Array:
+            return xp.all(xp.isfinite(array))
+
+        # One number is read from the device, unless something is wrong.
+        if self.backend.to_numpy(functools.reduce(xp.logical_and, map(finite, named.values()))):
+            return None
+        return next(name for name, array in named.items() if not self.backend.to_numpy(finite(array)))
 
     # Checkpoints --------------------------------------------------------------------------------------------------
 

@@ -91,7 +91,7 @@ class BlockStep:
         singles = {name: array[:, None, ...] for name, array in block.items() if name.startswith("noise.")}
         for i, layer in enumerate(self.tail.layers, start=1):
             if isinstance(layer, Dropout):  # Cast for all images at once.
-                singles[f"noise.{i}"] = xp.astype(singles[f"noise.{i}"], step.float_dtype)
+                singles[f"noise.{i}"] = xp.astype(singles[f"noise.{i}"], getattr(xp, step.dtype))
         singles |= {
             "k": xp.arange(x.shape[0], device=step.backend.device)[:, None],
             "rate": block["rate"],

@@ -11,7 +11,7 @@ epoch into one program.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -96,6 +96,8 @@ class Step:
         Sums an array over the ranks of a distributed run.
     look : callable, optional
         A function to call instead of `gradients`, with the same arguments and results; see `xpnet.training.workers`.
+    each : callable
+        Calls a function of each item, as `map` does, one after the other or side by side.
     """
 
     network: Network
@@ -105,11 +107,7 @@ class Step:
     dtype: str
     all_reduce: Callable[[Array], Array] | None = None
     look: Callable[..., tuple[Sums, list[Arrays]]] | None = None
-
-    @property
-    def float_dtype(self) -> Any:
-        """The library's dtype object."""
-        return getattr(self.backend.xp, self.dtype)
+    each: Callable[..., Iterable[Any]] = map
 
     @functools.cached_property
     def packing(self) -> Packing:
@@ -158,8 +156,7 @@ class Step:
 
     def take(self, progress: Progress, batch: Batch, samples: Samples) -> Progress:
         """Take one step: compute the gradients, add them up over the ranks, update."""
-        packing = self.packing
-        look = self.look or gradients
+        look, packing = self.look or gradients, self.packing
         sums, state = look(self, packing.unpack(progress.params), progress.state, batch, samples)
         sums = reduce_sums(sums, self)
         sums = sums._replace(gradient=packing.pack(sums.gradient))
@@ -246,11 +243,14 @@ def update(
     numbers = {name: value for name, value in scalars.items() if not getattr(value, "shape", ())}
     new_params: list[Arrays] = [{} for _ in params]
     new_moments: Moments = [{} for _ in params]
-    for i, layer in enumerate(params):
-        for name, theta in layer.items():
-            gradient = sums.gradient[i][name]
-            changed = step.change(theta, moments[i][name], gradient, share, numbers, xp=xp)
-            new_params[i][name], new_moments[i][name] = changed
+    places = [(i, name) for i, layer in enumerate(params) for name in layer]
+
+    def change(place: tuple[int, str]) -> tuple[Array, Arrays]:
+        i, name = place
+        return step.change(params[i][name], moments[i][name], sums.gradient[i][name], share, numbers, xp=xp)
+
+    for (i, name), changed in zip(places, step.each(change, places), strict=True):
+        new_params[i][name], new_moments[i][name] = changed
     return new_params, new_moments
 
 
@@ -267,7 +267,7 @@ def reduce_sums(sums: Sums, step: Step) -> Sums:
 def take_batch(step: Step, index: Array, samples: Samples) -> tuple[Array, Array, Array]:
     """Return the images of a batch, arranged and scaled, with their labels and targets."""
     xp = step.backend.xp
-    x = step.network.prepare(xp.take(samples.images, index, axis=0), step.float_dtype, xp)
+    x = step.network.prepare(xp.take(samples.images, index, axis=0), step.dtype, xp)
     return x, xp.take(samples.labels, index, axis=0), xp.take(samples.targets, index, axis=0)
 
 

@@ -36,7 +36,7 @@ def train(
     class_weight: str | Mapping[Any, float] | Sequence[float] | None = None,
     threads: int | None = None,
     workers: int | None = None,
-    output_dir: str | os.PathLike[str] | None = None,
+    output_dir: str | os.PathLike[str] | bool | None = None,
     resume: bool = False,
     progress: bool | None = None,
     callbacks: Sequence[Callback] = (),
@@ -81,8 +81,9 @@ def train(
         The number of threads for linear algebra on the host; see `xpnet.fit`.
     workers : int, optional
         The number of threads that compute parts of a batch in parallel, on NumPy; see `xpnet.fit`.
-    output_dir : path-like, optional
-        The folder for checkpoints after each epoch, and for the run at the end. Without it, nothing is written.
+    output_dir : path-like or True, optional
+        The folder for checkpoints after each epoch, and for the run at the end. True makes a new folder; see
+        `xpnet.fit`. Without it, nothing is written.
     resume : bool
         Continue the run in ``output_dir`` from its last checkpoint.
     progress : bool, optional
@@ -123,7 +124,7 @@ def train(
     }
     surroundings: dict[str, Any] = {"threads": threads, "workers": workers, "output_dir": output_dir, "resume": resume}
     # Every check that needs no data comes before loading it, which may be a download.
-    found, chosen = check_arguments(
+    found, chosen = check_request(
         recipe, settings | surroundings | {"train_samples": train_samples, "dtype": dtype, "seed": seed}
     )
     opened = ranks.open_backend(backend)
@@ -151,7 +152,7 @@ SURROUNDINGS = ("train_samples", "dtype", "seed", "threads", "workers", "output_
 """Arguments of `train` that are not settings of a recipe, and that can be checked without data and backend."""
 
 
-def check_arguments(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
+def check_request(recipe: str, given: Mapping[str, Any]) -> tuple[Recipe, dict[str, Any]]:
     """Check those arguments of `train` that can be checked without data and backend.
 
     Parameters

@@ -12,26 +12,34 @@ gain as soon as another program needs a processor.
 
 from __future__ import annotations
 
+import collections
 import contextvars
 import dataclasses
 import functools
 import math
 import threading
 from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from xpnet.backends import Backend
 from xpnet.nn.network import Network
+from xpnet.nn.trained import EVALUATION_BATCH
 from xpnet.training.step import Batch, Samples, Step, Sums, gradients
 from xpnet.typing import Array, Arrays
 
 # A shard has a cost: its thread, and gradients of its own, which are as large as all parameters and have to be added.
-# So a sample must need enough work, and a shard must have enough samples and enough work per parameter. The numbers are
-# measured: below them two threads take as long as one, or longer.
-SAMPLE_WORK = 1e6  # multiplications
+# So it must have enough work, enough samples and enough work per parameter. The numbers are measured: below them two
+# threads take as long as one, or longer.
+SHARD_WORK = 5e7  # multiplications
 SHARD_SAMPLES = 32
 SHARD_WORK_PER_PARAMETER = 400.0
+
+LARGE_ARRAY = 10**5
+"""An array of this many parameters is worth a thread when the optimizer updates it."""
+
+EVALUATION_WORK = 1e7
+"""Multiplications of a batch to evaluate that are worth a thread."""
 
 
 def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
@@ -45,11 +53,24 @@ def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
     >>> count_shards(images, numpy, 128), count_shards(Network([Dense(10)], (784,)), numpy, 128)
     (4, 1)
     """
-    work = work_of(network)
-    if not backend.threads_compute or work < SAMPLE_WORK:
+    if not backend.threads_compute:
         return 1
-    by_parameters = batch_size * work / max(1.0, SHARD_WORK_PER_PARAMETER * network.size)
-    return max(1, min(batch_size // SHARD_SAMPLES, int(by_parameters)))
+    work = batch_size * work_of(network)
+    by_parameters = work / max(1.0, SHARD_WORK_PER_PARAMETER * network.size)
+    return max(1, min(batch_size // SHARD_SAMPLES, int(by_parameters), int(work / SHARD_WORK)))
+
+
+def count_large(network: Network, backend: Backend) -> int:
+    """Count the arrays of parameters that are worth a thread when the optimizer updates them: at least 1."""
+    if not backend.threads_compute:
+        return 1
+    sizes = [math.prod(variable.shape) for declared in network.parameters for variable in declared.values()]
+    return max(1, sum(size >= LARGE_ARRAY for size in sizes))
+
+
+def worth_sharing_evaluation(network: Network, backend: Backend) -> bool:
+    """Whether a batch to evaluate is worth a thread."""
+    return backend.threads_compute and EVALUATION_BATCH * work_of(network) / 3.0 >= EVALUATION_WORK
 
 
 def work_of(network: Network) -> float:
@@ -100,25 +121,28 @@ Look = Callable[[int, Callable[[Array], Array]], Any]
 
 
 class Workers:
-    """Computes the gradients of a batch shard by shard.
+    """Computes the gradients of a batch shard by shard, and other things that do not depend on each other.
+
+    The thread that asks is one of the workers.
 
     Parameters
     ----------
     shards : int
-        The number of shards per batch.
+        How many parts a batch is cut into.
     count : int
-        The number of threads that compute at once.
+        How many threads compute at once.
     """
 
     def __init__(self, shards: int, count: int) -> None:
         self.shards, self.count, self.turns = shards, count, threading.Semaphore(count)
         self.meets = False
-        self.pool = ThreadPoolExecutor(shards, thread_name_prefix="xpnet-shard")  # starts threads only when needed
+        others = max(shards, count) - 1
+        self.pool = ThreadPoolExecutor(max(1, others), thread_name_prefix="xpnet-shard")  # starts them when needed
 
     def gradients(
         self, step: Step, params: list[Arrays], state: list[Arrays], batch: Batch, samples: Samples
     ) -> tuple[Sums, list[Arrays]]:
-        """Compute `xpnet.training.step.gradients` on shards of the batch."""
+        """Do what `xpnet.training.step.gradients` does, on shards of the batch."""
         n = batch["index"].shape[0]
         cuts = [n * i // self.shards for i in range(self.shards + 1)]
 
@@ -127,59 +151,76 @@ class Workers:
             part = {k: v[rows, ...] if k == "index" or k.startswith("noise.") else v for k, v in batch.items()}
             return gradients(dataclasses.replace(step, all_reduce=all_reduce), params, state, part, samples)
 
-        found = self._one_by_one(look) or self._together(look, step.all_reduce)
+        found = self._apart(look) or self._together(look, step.all_reduce)
         return add_up([sums for sums, _ in found]), found[0][1]
 
-    def _one_by_one(self, look: Look) -> list[Any]:
-        """Compute the shards without threads, if there is one worker and no layer needs the other shards' arrays."""
-        if self.count > 1 or self.meets:
+    def _apart(self, look: Look) -> list[Any]:
+        """Look at the shards in any order, where no layer asks for the others."""
+        if self.meets:
             return []
         try:
-            return [look(shard, _ask) for shard in range(self.shards)]
+            return self.map(lambda shard: look(shard, _ask), range(self.shards))
         except _AskedError:
             self.meets = True
             return []
 
     def _together(self, look: Look, all_reduce: Callable[[Array], Array] | None) -> list[Any]:
-        """Compute each shard in its own thread; the threads meet where a layer needs the other shards' arrays."""
+        """Look at the shards in as many threads, which meet where a layer asks for the others."""
         meeting = Meeting(self.shards, self.turns, all_reduce)
+        results: list[Any] = [None] * self.shards
 
-        def take_part(shard: int) -> Any:
+        def take_part(shard: int) -> None:
             with self.turns:
                 try:
-                    return look(shard, functools.partial(meeting.add, shard))
+                    results[shard] = look(shard, functools.partial(meeting.add, shard))
                 except BaseException:
                     meeting.barrier.abort()
                     raise
 
-        return self._submit(take_part, range(self.shards))
+        self._run([functools.partial(take_part, shard) for shard in range(self.shards)])
+        return results
 
-    def map(self, function: Callable[[Any], Any], items: Sequence[Any]) -> list[Any]:
-        """Call a function on each item, as many at once as there are workers, and return the results in order."""
-        if self.count == 1:
+    def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
+        """Call a function of each item, as many at once as there are workers, and return the results in order."""
+        items = list(items)
+        workers = min(self.count, len(items))
+        if workers < 2:
             return [function(item) for item in items]
+        results: list[Any] = [None] * len(items)
+        left = collections.deque(range(len(items)))
 
-        def take_turn(item: Any) -> Any:
-            with self.turns:
-                return function(item)
+        def work() -> None:
+            try:
+                while True:
+                    try:
+                        i = left.popleft()
+                    except IndexError:
+                        return
+                    results[i] = function(items[i])
+            except BaseException:
+                left.clear()  # what comes after an error is not wanted
+                raise
 
-        return self._submit(take_turn, items)
+        self._run([work] * workers)
+        return results
 
-    def _submit(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        # NumPy's error state belongs to a context, and a new thread starts with an empty one.
-        return results_of([self.pool.submit(contextvars.copy_context().run, function, item) for item in items])
+    def _run(self, tasks: Sequence[Callable[[], None]]) -> None:
+        """Run the first task here and the others in threads, and wait for all of them, whatever comes of one."""
+        # NumPy's error state belongs to a context, and a thread begins with an empty one.
+        futures = [self.pool.submit(contextvars.copy_context().run, task) for task in tasks[1:]]
+        errors: list[BaseException] = []
+        try:
+            tasks[0]()
+        except Exception as error:
+            errors.append(error)
+        finally:
+            errors += [error for error in [future.exception() for future in futures] if error is not None]
+        if errors:  # what stopped the first of them, not what that did to others
+            raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
 
     def close(self) -> None:
-        """Shut the threads down."""
+        """Let the threads go."""
         self.pool.shutdown(wait=True, cancel_futures=True)
-
-
-def results_of(futures: Sequence[Future[Any]]) -> list[Any]:
-    """Return the results of all threads, or raise the first error that is not a mere consequence of another."""
-    errors = [error for error in [future.exception() for future in futures] if error is not None]
-    if errors:
-        raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
-    return [future.result() for future in futures]
 
 
 def add_up(sums: Sequence[Sums]) -> Sums:

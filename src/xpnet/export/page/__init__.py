@@ -1,7 +1,7 @@
-"""A page to draw digits on, which a network answers: one HTML file, without a server and without requests.
+"""A page on which you draw digits and a network recognizes them: one HTML file, without a server or requests.
 
-The page reads ``model.safetensors`` as it is and runs the network forward in a script of its own, `network.js`.
-`drawing.js` makes an image of strokes by the steps of `xpnet.data.prepare_digit`.
+The page contains ``model.safetensors`` unchanged, and runs the network forward in its own script, `network.js`.
+`drawing.js` turns strokes into an image by the steps of `xpnet.data.prepare_digit`.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from xpnet.export.plain import KINDS, ExportError, image_shape
 from xpnet.nn.network import Network
 
 KNOWN = {kind.__name__ for kind in KINDS} | {"CoinDropout", "TutorialReLU", "TutorialDropout"}
-"""The layers that ``network.js`` has."""
+"""The layers that ``network.js`` implements."""
 
 
 def check(network: Network) -> None:
-    """Check that the page can draw for a network.
+    """Check that the page can run a network.
 
     Raises
     ------
     ExportError
-        If its images are not square and grey, or one of its layers is not xpnet's.
+        If the network's images are not square and grey, or if one of its layers is not xpnet's.
     """
     shape = image_shape(network)
     if len(shape) != 2 or shape[0] != shape[1]:
@@ -35,16 +35,16 @@ def check(network: Network) -> None:
 
 
 def fragment(model: bytes, about: str) -> str:
-    """Return the page's content, for a place in another page.
+    """Return the page's content, to embed in another page.
 
     Parameters
     ----------
     model : bytes
-        A ``model.safetensors``.
+        The contents of a ``model.safetensors``.
     about : str
         A sentence about the network.
     """
-    # Each script is a block of its own: they share names, not tables of exports.
+    # Each script is a block of its own, and they share global names instead of module exports.
     script = "\n".join(_read(name) for name in ("network.js", "drawing.js", "page.js"))
     return string.Template(_read("fragment.html")).substitute(
         about=html.escape(about), model=base64.b64encode(model).decode(), script=script
@@ -57,7 +57,7 @@ def style() -> str:
 
 
 def page(model: bytes, about: str) -> str:
-    """Return a whole page; see `fragment`."""
+    """Return a complete page; see `fragment`."""
     template = string.Template(_read("page.html"))
     return template.substitute(style=style(), fragment=fragment(model, about))
 
