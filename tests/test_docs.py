@@ -347,6 +347,33 @@ def test_no_sentence_has_a_question_word_as_its_subject(page):
     assert not [sentence for sentence in sentences if not sentence.endswith("?")]
 
 
+def test_every_doi_has_the_form_of_one_and_leads_to_itself():
+    text = "".join(page.read_text() for page in pages())
+    shown = re.findall(r"\[doi:([^\]]+)\]\(https://doi\.org/([^)]+)\)", text)
+    assert len(shown) > 12
+    assert all(name == address and re.fullmatch(r"10\.\d{4,9}/[\w.()/:-]+", name) for name, address in shown)
+    assert text.count("doi.org/") == len(shown)
+
+
+def test_formulas_have_no_braces_that_a_browser_must_stretch():
+    """Chromium draws them in the wrong size."""
+    assert not [page.name for page in pages() if re.search(r"\\(under|over)brace", page.read_text())]
+
+
+def test_the_first_use_of_a_glossarys_word_links_to_it(extensions):
+    nodes = pytest.importorskip("docutils.nodes")
+    pytest.importorskip("sphinx")
+    first_uses = extensions("first_uses")
+    words = first_uses.terms((DOCS / "glossary.md").read_text())
+    assert words["overfitting"] == "overfitting"
+    assert words["array api standard"] == "Array API standard"
+    made = first_uses._linked("The Loss functions of two losses and a batchwise Jacobian.", words, "tutorial")
+    links = {node.astext(): node["reftarget"] for node in made if not isinstance(node, nodes.Text)}
+    assert links == {"Loss": "loss", "Jacobian": "Jacobian"}
+    assert "".join(node.astext() for node in made) == "The Loss functions of two losses and a batchwise Jacobian."
+    assert not {"loss", "jacobian"} & set(words)
+
+
 def test_every_exercise_is_listed():
     index = (DOCS / "exercises" / "index.md").read_text()
     assert all(f"]({name}.md)" in index and f"\n{name}\n" in index for name in EXERCISES)
