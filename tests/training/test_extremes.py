@@ -208,7 +208,11 @@ def test_arrays_of_another_library_are_moved(backend, digits):
             labels = bound.predict(array)
             assert type(labels) is type(array)
             assert backend.to_numpy(labels).tolist() == expected if array is not images else labels.tolist() == expected
-            np.testing.assert_allclose(bound.logits(array), here.logits(images), rtol=1e-4, atol=1e-5)
+            for method in ("logits", "predict_proba"):
+                numbers, wanted = getattr(bound, method)(array), getattr(here, method)(images)
+                assert type(numbers) is type(array)
+                numbers = numbers if array is images else backend.to_numpy(numbers)
+                np.testing.assert_allclose(numbers, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.library

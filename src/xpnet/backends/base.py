@@ -224,7 +224,7 @@ class Backend:
         return function
 
     def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
-        """Return a batch, with more rows of any kind where the library had to compile a program for each size."""
+        """Return a batch, with additional rows of any content if the library compiles a program per batch size."""
         return batch
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:

@@ -121,6 +121,6 @@ def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
         return require_path("data_dir", chosen).expanduser()
     try:
         from platformdirs import user_cache_path
-    except ModuleNotFoundError:  # as in a browser's Python, whose home nobody else uses
+    except ModuleNotFoundError:  # such as in a browser's Python, whose home folder has no other user
         return Path("~/.cache/xpnet/mnist").expanduser()
     return user_cache_path("xpnet") / "mnist"

@@ -231,11 +231,19 @@ def _pillow_errors(name: str) -> Iterator[None]:
         raise DataError(f"{name}: cannot be read: {error}") from None
 
 
-def is_path(images: Any) -> bool:
-    """Whether images are given as a path or as a list of paths."""
-    if isinstance(images, list | tuple) and images:
-        return all(isinstance(image, str | os.PathLike) for image in images)
-    return isinstance(images, str | os.PathLike)
+def are_photos(images: Any, input_shape: tuple[int, ...]) -> bool:
+    """Whether images are paths or images of Pillow's, one or a list, and have to be prepared for a network.
+
+    An image of Pillow's that has the network's number of pixels is taken as it is.
+    """
+    listed = images if isinstance(images, list | tuple) else [images]
+
+    def is_photo(image: Any) -> bool:
+        if hasattr(image, "convert") and hasattr(image, "getbands"):
+            return bool(image.size[0] * image.size[1] * len(image.getbands()) != math.prod(input_shape))
+        return isinstance(image, str | os.PathLike)
+
+    return bool(listed) and all(is_photo(image) for image in listed)
 
 
 def images_of(paths: Any, input_shape: tuple[int, ...], pixel_max: float) -> NDArray[np.uint8]:

@@ -216,7 +216,7 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
     kh, filters, kw, c = shape
     height, values = dy.shape[0], columns.shape[2]
     dy = xp.reshape(dy, (height, filters, values))
-    if kh * filters * kw * c * values <= SMALL_PRODUCT:  # all output rows in one call for each row of the kernel
+    if kh * filters * kw * c * values <= SMALL_PRODUCT:  # one call per kernel row, for all output rows
         gradients = xp.matrix_transpose(dy)
         rows = [_image_rows(columns, i, height, stride, slice(None)) @ gradients for i in range(kh)]
         return xp.reshape(xp.matrix_transpose(xp.stack([xp.sum(row, axis=0) for row in rows])), shape)
@@ -230,7 +230,7 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
 
 
 SMALL_PRODUCT = 2 * 10**5
-"""Multiplications: below that, a call costs as much as what it computes, and threads wait for each other's calls."""
+"""The number of multiplications below which a call costs as much as its work, and threads wait for each other."""
 
 
 def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: slice) -> Array:

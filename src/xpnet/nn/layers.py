@@ -46,11 +46,11 @@ class ShapeError(ValueError):
 
 
 MOST_NUMBERS = 1 << 26
-"""How many numbers a layer may return for one sample: 256 MiB in float32, and twenty times a layer of VGG-16."""
+"""The largest output of a layer for one sample: 256 MiB in float32, twenty times the largest of VGG-16."""
 
 
 def check_numbers(layer: object, shape: Shape) -> Shape:
-    """Check that a sample of a shape is of a size that can be computed with.
+    """Check that a sample of this shape is not too large to compute with.
 
     Raises
     ------

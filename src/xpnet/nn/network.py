@@ -26,8 +26,28 @@ class NoWeightsError(AttributeError, ValueError):
     """A network without weights was asked to predict."""
 
 
-NEED_WEIGHTS = ("logits", "predict", "predict_proba", "named_arrays", "to_onnx", "to_torch", "to_keras")
+NEED_WEIGHTS = (
+    "logits",
+    "predict",
+    "predict_proba",
+    "score",
+    "trace",
+    "named_arrays",
+    "to_onnx",
+    "to_torch",
+    "to_keras",
+)
 """Methods of a trained network that users may call on a mere description by mistake."""
+
+ELSEWHERE = {
+    "fit": "xpnet.fit(network, data)",
+    "compile": "the arguments of xpnet.fit(network, data)",
+    "evaluate": "xpnet.evaluate(network, data), or score(images, labels)",
+    "state_dict": "named_arrays()",
+    "get_weights": "named_arrays()",
+    "save": "run.save(folder)",
+}
+"""Methods that networks of other libraries have, and what xpnet has in their place."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -87,7 +107,8 @@ class Network:
             raise NoWeightsError(
                 "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
             )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        hint = f": see {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
 
     # Its shape ----------------------------------------------------------------------------------------------------
 

@@ -264,7 +264,7 @@ class RunDirectory:
 
     @property
     def begun(self) -> bool:
-        """Whether a run has written there."""
+        """Whether a run has written to the folder."""
         return self.checkpoints.is_dir() or (self.path / "model.safetensors").exists()
 
     @contextlib.contextmanager

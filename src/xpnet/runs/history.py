@@ -103,8 +103,12 @@ class History(Sequence[Record]):
     def __getitem__(self, index: int) -> Record: ...
     @overload
     def __getitem__(self, index: slice) -> History: ...
-    def __getitem__(self, index: int | slice) -> Record | History:
-        """Return an epoch's record, or the history of some epochs."""
+    @overload
+    def __getitem__(self, index: str) -> list[float | None]: ...
+    def __getitem__(self, index: int | slice | str) -> Record | History | list[float | None]:
+        """Return an epoch's record, the history of some epochs, or the `column` of a name."""
+        if isinstance(index, str):
+            return self.column(index)
         return History(self._records[index]) if isinstance(index, slice) else self._records[index]
 
     def __iter__(self) -> Iterator[Record]:

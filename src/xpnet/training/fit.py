@@ -17,6 +17,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import looks_channels_first
 from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -116,10 +117,10 @@ def fit(
         ``"drawn"`` starts from new random weights, ``"given"`` from the network's own weights with a new optimizer
         state. By default new weights are drawn, with a warning if the network has weights already.
     freeze : sequence of int
-        The indices of layers that do not learn: their parameters and running statistics stay as they are, and they
-        work as in evaluation.
+        The indices of layers that do not learn. Their parameters and running statistics do not change, and they work
+        as in evaluation.
     class_weight : "balanced", mapping or sequence, optional
-        The weights of the classes, in order or by name: see `Dataset.weighted`.
+        The weights of the classes, in order or by name; see `Dataset.weighted`.
     sample_weight : array_like, shape (n,), optional
         The weight of each training sample.
     seed : int
@@ -148,8 +149,8 @@ def fit(
         epoch to standard error where that is neither, such as a log; False shows nothing.
     callbacks : sequence of callable
         Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
-        gets the current network, a `TrainedNetwork` on the same device. An object may have a method ``on_epoch``, which
-        is called so, and a method ``on_step``, which is called after every step with a
+        gets the current network, a `TrainedNetwork` on the same device. A callback may also be an object with a method
+        ``on_epoch``, which is called in the same way, or a method ``on_step``, which is called after every step with a
         `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A callback that raises
         `StopTraining` ends the run after the epoch, and the run is saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
@@ -337,7 +338,12 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     """Check that network, dataset and dtype fit together, and give the network the dataset's ``pixel_max``."""
-    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
+    require_instance("data", data, Dataset, "xpnet.Dataset.from_arrays(images, labels)")
+    if looks_channels_first(network.input_shape) and data.sample_shape != network.input_shape:
+        raise ValueError(
+            f"network: input_shape={network.input_shape} looks like channels first: give (height, width, channels), "
+            f"as the images of {data.name} are, {data.sample_shape}"
+        )
     if not network.takes(data.sample_shape):
         raise ValueError(
             f"network: takes samples of shape {network.input_shape}, but the images of {data.name} "
@@ -389,7 +395,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # what version 0.1 always did
+    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # the only choices of version 0.1
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(

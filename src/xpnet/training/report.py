@@ -35,7 +35,7 @@ def line(record: Record) -> str:
 
 
 def _say(text: str) -> None:
-    """Print on standard error, if there is one: a terminal that is gone, or a full disk, is no reason to stop."""
+    """Print on standard error, if possible: a closed terminal or a full disk must not stop training."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
@@ -244,5 +244,5 @@ def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: received
     finally:
-        if signal.getsignal(signal.SIGINT) is note:  # else somebody has set another in the meantime
+        if signal.getsignal(signal.SIGINT) is note:  # otherwise another handler has been set meanwhile
             signal.signal(signal.SIGINT, before)
