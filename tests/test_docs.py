@@ -1,4 +1,4 @@
-"""The pages that have to keep up with the package."""
+"""The pages must keep up with the package."""
 
 import doctest
 import importlib
@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def pages():
-    """Return every page of the site that somebody has written."""
+    """Return every hand-written page of the site."""
     return [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
 
 
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 def cells(page):
-    """Read the code cells of a page, without what speaks to IPython."""
+    """Read the code cells of a page, without IPython magics."""
     found = []
     for head, body in re.findall(
         r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n|:.*?\n)?)(.*?)^```$", page, re.M | re.S
@@ -242,7 +242,7 @@ INSTEAD_OF = {
     r"heed(s|ed)?": "respect",
     r"to the very": "exactly",
 }
-"""What a page must not say, and what says it better."""
+"""Phrases that pages must not use, and better ones."""
 
 
 @pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
@@ -330,7 +330,7 @@ def test_slides_are_made_of_a_pages_sections(extensions):
     assert [re.search(r"<h2>(.*?)</h2>", one)[1] for one in made] == ["A page", "Part", "Part"]
     assert "<p>First.</p></div><aside" in made[0]
     assert "Then. More." in made[0].partition("<aside")[2]
-    assert "".join(made).count("<pre>") == 2  # What is folded on the page is not shown.
+    assert "".join(made).count("<pre>") == 2  # Text that is folded on the page is not shown.
 
 
 def test_the_plan_of_lessons_names_slides_for_each():

@@ -163,7 +163,7 @@ def test_a_method_of_another_library_leads_to_the_one_here(run, name, words):
 
 def test_a_description_says_that_it_has_no_weights(digits):
     for name in ("predict", "score", "trace"):
-        with pytest.raises(xpnet.nn.network.NoWeightsError, match="has no weights yet"):
+        with pytest.raises(xpnet.nn.trained.NoWeightsError, match="has no weights yet"):
             getattr(NETWORK, name)(digits.test_images)
 
 
@@ -193,7 +193,8 @@ def test_what_other_libraries_take_is_refused_with_what_is_taken_here(digits, ca
 
 def test_a_network_for_channels_first_is_suspected(digits):
     """Its second and third axis have the sizes of the image, so that it would train: on an image one pixel high."""
-    network = Network([Conv2D(4, 3, padding="same"), Flatten(), Dense(10)], (1, 8, 8))
+    with pytest.warns(xpnet.DataWarning, match=r"input_shape=\(1, 8, 8\): channels first\?"):
+        network = Network([Conv2D(4, 3, padding="same"), Flatten(), Dense(10)], (1, 8, 8))
     with pytest.raises(ValueError, match=r"^network: input_shape=\(1, 8, 8\) looks like channels first: give \(height"):
         fit(network, digits, epochs=1)
 

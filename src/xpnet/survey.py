@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.backends import get_backend, list_backends
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.files import check_writable_directory, write_atomically
+from xpnet.parts import require_path
 from xpnet.recipes import RECIPES
 from xpnet.runs.history import METRICS, History
 from xpnet.runs.run import Run, title_of
@@ -251,7 +252,7 @@ def save_ladder(rows: Sequence[Row], directory: str | os.PathLike[str]) -> list[
 
     figure = plots.ladder(rows, title=title_of(rows[0] | {"recipe": "The ladder"}))
     written = _save(rows, directory, "ladder", figure)
-    text = Path(directory) / "ladder.txt"
+    text = require_path("directory", directory) / "ladder.txt"
     write_atomically(text, (ladder_table(rows) + "\n").encode())
     return [*written, text]
 

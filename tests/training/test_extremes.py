@@ -1,4 +1,4 @@
-"""Data that nobody would choose, numbers at the edge: what comes out is finite, or refused by name."""
+"""Unusual data and extreme numbers: the results are finite, or the input is refused by name."""
 
 import dataclasses
 import json
@@ -146,7 +146,7 @@ class Size(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sized(xpnet.Layer):
-    """A layer of one's own whose field is a tuple of its own kind."""
+    """A user's layer with a field that is a subclass of tuple."""
 
     size: Size = dataclasses.field(default_factory=lambda: Size(2, 3))
 

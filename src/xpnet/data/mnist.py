@@ -118,7 +118,7 @@ def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """
     chosen = data_dir if data_dir is not None else os.environ.get("XPNET_DATA_DIR") or None
     if chosen is not None:
-        return require_path("data_dir", chosen).expanduser()
+        return require_path("data_dir", chosen)
     try:
         from platformdirs import user_cache_path
     except ModuleNotFoundError:  # such as in a browser's Python, whose home folder has no other user

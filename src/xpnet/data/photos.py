@@ -61,7 +61,7 @@ def load_image(picture: Any) -> NDArray[np.float64]:
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     if isinstance(picture, str | os.PathLike):
-        return _load_file(require_path("picture", picture).expanduser())
+        return _load_file(require_path("picture", picture))
     if hasattr(picture, "convert") and hasattr(picture, "getbands"):
         with _pillow_errors("picture"):
             return _grey_of(_decoded(picture))

@@ -333,6 +333,29 @@ class TrainedNetwork(Network):
         return to_keras(self)
 
 
+class NoWeightsError(AttributeError, ValueError):
+    """A network without weights was asked to predict."""
+
+
+ELSEWHERE = {
+    "fit": "xpnet.fit(network, data)",
+    "compile": "the arguments of xpnet.fit(network, data)",
+    "evaluate": "xpnet.evaluate(network, data), or score(images, labels)",
+    "state_dict": "named_arrays()",
+    "get_weights": "named_arrays()",
+    "save": "run.save(folder)",
+}
+"""Methods that networks of other libraries have, and what xpnet has in their place."""
+
+
+def missing(network: Network, name: str) -> AttributeError:
+    """Return the error for an attribute that a network does not have, with the way to get it if there is one."""
+    if hasattr(TrainedNetwork, name):
+        return NoWeightsError("this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load")
+    hint = f": see {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+    return AttributeError(f"{type(network).__name__!r} object has no attribute {name!r}{hint}")
+
+
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
     """Return the context of a pass on a backend."""
     how = (backend.convolution, backend.product_limit)

@@ -246,7 +246,7 @@ def check_history(history: History) -> History:
     """
     for epoch, record in enumerate(history):
         if record.epoch != epoch:
-            raise ValueError(f"epoch {shown(record.epoch)} stands where epoch {epoch} should")
+            raise ValueError(f"epoch {shown(record.epoch)} is in the place of epoch {epoch}")
         for name in (*METRICS, "seconds"):
             value = getattr(record, name)
             if value is not None and not math.isfinite(value):

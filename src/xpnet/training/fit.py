@@ -17,7 +17,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
-from xpnet.data.facts import looks_channels_first
+from xpnet.data.facts import check_order, looks_channels_first
 from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -25,7 +25,7 @@ from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer
 from xpnet.nn.schedules import Schedule
 from xpnet.nn.trained import TrainedNetwork
-from xpnet.parts import require_instance
+from xpnet.parts import require_instance, require_path
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.recipes import Plan
 from xpnet.runs.checkpoint import (
@@ -196,6 +196,8 @@ def fit(
         sequential=sequential,
     )
     streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
+    if sequential:
+        check_order(data.name, data.train_labels)
     network = frozen.freeze(_fitted(network, data, check_dtype(dtype)), freeze)
     if class_weight is not None or sample_weight is not None:
         data = data.weighted(class_weight, sample_weight)
@@ -218,7 +220,8 @@ def fit(
         ranks.compare(config, lambda: loop.initial()[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
         wanted = progress if ranks.first else False
-        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
+        note = opened.first_epoch
+        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs, note))
         reporter.start(snapshot.history)
         watch = StepWatch(loop, callbacks)
         if reporter.watches or watch.functions:
@@ -250,7 +253,7 @@ def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, n
         words = re.sub(r"[^\w.-]+", "-", name)  # a dataset may have any name
         wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
-    return RunDirectory(Path(output_dir))
+    return RunDirectory(require_path("output_dir", output_dir))
 
 
 def _so_far(
@@ -278,8 +281,8 @@ def _start_of(network: Network, initial: str | None) -> Network:
         return network
     if trained and initial is None:
         warnings.warn(
-            "network: has weights, and training begins with new ones: say initial='given' to go on from its weights, "
-            "or initial='drawn' to do without this warning",
+            "network: has weights, but training starts from new ones: pass initial='given' to use its weights, "
+            "or initial='drawn' to silence this warning",
             stacklevel=3,
         )
     return Network(network.layers, network.input_shape, network.pixel_max)
@@ -333,7 +336,7 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
     if named:
         check_folder_name("output_dir", output_dir)
     if resume and not named:
-        raise ValueError("resume=True: needs the output_dir of the run to go on with")
+        raise ValueError("resume=True: needs the output_dir of the run to continue")
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
@@ -386,11 +389,13 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
         if (directory.path / MODEL).exists():
-            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
+            raise ValueError(
+                f"{where}: holds a run without checkpoints, which cannot be resumed: choose another folder"
+            )
         return None
     if not resume:
         raise ValueError(
-            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
+            f"{where}: holds a run already: continue it with resume=True (--resume), or choose another folder"
         )
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
@@ -399,7 +404,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
-            f"resume: the linear algebra took threads={saved.get('threads')} and takes {config['threads']} now: the "
+            f"resume: linear algebra used threads={saved.get('threads')}, and now uses {config['threads']}: the "
             "last bits may differ from those of a run that was never interrupted",
             stacklevel=2,
         )
