@@ -106,7 +106,7 @@ class History(Sequence[Record]):
     @overload
     def __getitem__(self, index: str) -> list[float | None]: ...
     def __getitem__(self, index: int | slice | str) -> Record | History | list[float | None]:
-        """Return an epoch's record, the history of some epochs, or the `column` of a name."""
+        """Return an epoch's record, the history of some epochs, or a `column` by its name."""
         if isinstance(index, str):
             return self.column(index)
         return History(self._records[index]) if isinstance(index, slice) else self._records[index]
