@@ -163,7 +163,7 @@ def test_a_method_of_another_library_leads_to_the_one_here(run, name, words):
 
 def test_a_description_says_that_it_has_no_weights(digits):
     for name in ("predict", "score", "trace"):
-        with pytest.raises(xpnet.nn.network.NoWeightsError, match="has no weights yet"):
+        with pytest.raises(xpnet.nn.trained.NoWeightsError, match="has no weights yet"):
             getattr(NETWORK, name)(digits.test_images)
 
 

@@ -82,7 +82,7 @@ def steps(ranks, layers, batch, seconds=0.3):
     # Other programs can only make an epoch longer.
     best = np.argmin(times[:, :, 0].max(axis=1))
     whole, talk, draw = times[best, :, 0].max(), times[best, :, 1].mean(), times[:, :, 2].max(axis=1).min()
-    return {"batch": batch, "parameters": loop.trainer.network.size, "step": whole, "all_reduce": talk, "draw": draw}
+    return {"batch": batch, "parameters": loop.step.network.size, "step": whole, "all_reduce": talk, "draw": draw}
 
 
 def messages(ranks):

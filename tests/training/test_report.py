@@ -79,6 +79,18 @@ def test_where_it_runs_decides_what_is_shown(wanted, terminal, kind, monkeypatch
     assert type(report.reporter_for(wanted, CONFIG, 10, 3)) is kind
 
 
+def test_the_header_tells_that_the_first_epoch_compiles(capsys, few):
+    class Compiles(type(get_backend("numpy"))):
+        first_epoch = "the first epoch boils the kernels"
+
+    numpy = get_backend("numpy")
+    for backend in (Compiles(numpy.spec, numpy.xp, numpy.device), numpy):
+        xpnet.train("mlp", dataset=few, epochs=1, backend=backend, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["recipe", "backend", "the", "epoch", "recipe", "backend", "epoch"]
+    assert lines[2] == "the first epoch boils the kernels"
+
+
 def test_a_terminal_shows_the_epoch_its_share_and_the_time_that_is_left(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)

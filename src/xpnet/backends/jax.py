@@ -23,6 +23,8 @@ class JaxBackend(Backend):
     # One large product is faster than many small ones, by half, and compiles faster.
     convolution: ClassVar[str] = "im2col"
 
+    first_epoch: ClassVar[str] = "the first epoch compiles the program"
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open JAX on its default device, or on a platform and number such as ``gpu:0``."""

@@ -45,23 +45,6 @@ class ShapeError(ValueError):
     """
 
 
-MOST_NUMBERS = 1 << 26
-"""The largest output of a layer for one sample: 256 MiB in float32, twenty times the largest of VGG-16."""
-
-
-def check_numbers(layer: object, shape: Shape) -> Shape:
-    """Check that a sample of this shape is not too large to compute with.
-
-    Raises
-    ------
-    ShapeError
-        Naming the layer that returns it.
-    """
-    if math.prod(shape) > MOST_NUMBERS:
-        raise ShapeError(f"{layer}: {math.prod(shape):,} numbers a sample, {shape}, where at most {MOST_NUMBERS:,} fit")
-    return shape
-
-
 class Context(NamedTuple):
     """Everything that a layer may ask about the pass that it takes part in.
 

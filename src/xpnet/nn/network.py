@@ -17,37 +17,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.preprocessing import scale
-from xpnet.nn.layers import Context, Layer, ShapeError, Variable, check_numbers, draw
+from xpnet.nn.images import check_numbers
+from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
 from xpnet.parts import require_positive
 from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Shape
-
-
-class NoWeightsError(AttributeError, ValueError):
-    """A network without weights was asked to predict."""
-
-
-NEED_WEIGHTS = (
-    "logits",
-    "predict",
-    "predict_proba",
-    "score",
-    "trace",
-    "named_arrays",
-    "to_onnx",
-    "to_torch",
-    "to_keras",
-)
-"""Methods of a trained network that users may call on a mere description by mistake."""
-
-ELSEWHERE = {
-    "fit": "xpnet.fit(network, data)",
-    "compile": "the arguments of xpnet.fit(network, data)",
-    "evaluate": "xpnet.evaluate(network, data), or score(images, labels)",
-    "state_dict": "named_arrays()",
-    "get_weights": "named_arrays()",
-    "save": "run.save(folder)",
-}
-"""Methods that networks of other libraries have, and what xpnet has in their place."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -106,13 +79,10 @@ class Network:
         return display.network_html(self)
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error that says where to get weights, if the name is a method that needs them."""
-        if name in NEED_WEIGHTS:
-            raise NoWeightsError(
-                "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
-            )
-        hint = f": see {ELSEWHERE[name]}" if name in ELSEWHERE else ""
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}{hint}")
+        """Raise an error that names the counterpart of a missing attribute, if there is one."""
+        from xpnet.nn.trained import missing
+
+        raise missing(self, name)
 
     # Its shape ----------------------------------------------------------------------------------------------------
 
@@ -322,11 +292,8 @@ class Network:
 
     def to_config(self) -> dict[str, Any]:
         """Return a JSON-serializable description for `from_config`."""
-        return {
-            "layers": [layer.to_config() for layer in self.layers],
-            "input_shape": list(self.input_shape),
-            "pixel_max": self.pixel_max,
-        }
+        layers = [layer.to_config() for layer in self.layers]
+        return {"layers": layers, "input_shape": list(self.input_shape), "pixel_max": self.pixel_max}
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> Network:

@@ -36,7 +36,7 @@ from xpnet.runs.checkpoint import (
     RunDirectory,
     compare_configs,
 )
-from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
+from xpnet.runs.run import CONFIG, HISTORY, MODEL, Run, check_folder_name, save_config
 from xpnet.training import frozen, report
 from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
@@ -220,7 +220,8 @@ def fit(
         ranks.compare(config, lambda: loop.initial()[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
         wanted = progress if ranks.first else False
-        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
+        note = opened.first_epoch
+        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs, note))
         reporter.start(snapshot.history)
         watch = StepWatch(loop, callbacks)
         if reporter.watches or watch.functions:
@@ -235,6 +236,7 @@ def fit(
             folder = None if directory is None else directory.path
             run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
             if folder is not None and ranks.first:
+                _keep_config(folder, config)
                 run.save(folder)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
@@ -280,8 +282,8 @@ def _start_of(network: Network, initial: str | None) -> Network:
         return network
     if trained and initial is None:
         warnings.warn(
-            "network: has weights, and training begins with new ones: say initial='given' to go on from its weights, "
-            "or initial='drawn' to do without this warning",
+            "network: has weights, but training starts from new ones: pass initial='given' to use its weights, "
+            "or initial='drawn' to silence this warning",
             stacklevel=3,
         )
     return Network(network.layers, network.input_shape, network.pixel_max)
@@ -335,7 +337,7 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
     if named:
         check_folder_name("output_dir", output_dir)
     if resume and not named:
-        raise ValueError("resume=True: needs the output_dir of the run to go on with")
+        raise ValueError("resume=True: needs the output_dir of the run to continue")
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
@@ -388,11 +390,13 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
         if (directory.path / MODEL).exists():
-            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
+            raise ValueError(
+                f"{where}: holds a run without checkpoints, which cannot be resumed: choose another folder"
+            )
         return None
     if not resume:
         raise ValueError(
-            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
+            f"{where}: holds a run already: continue it with resume=True (--resume), or choose another folder"
         )
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
@@ -401,7 +405,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
-            f"resume: the linear algebra took threads={saved.get('threads')} and takes {config['threads']} now: the "
+            f"resume: linear algebra used threads={saved.get('threads')}, and now uses {config['threads']}: the "
             "last bits may differ from those of a run that was never interrupted",
             stacklevel=2,
         )
@@ -419,6 +423,13 @@ def _without_warnings() -> np.errstate:
         over="ignore" if now["over"] == "warn" else None,
         invalid="ignore" if now["invalid"] == "warn" else None,
     )
+
+
+def _keep_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the configuration again if it was deleted since the run began."""
+    if not (folder / CONFIG).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(folder, config)
 
 
 def _run_epochs(
@@ -454,6 +465,7 @@ def _run_epochs(
             reached[:] = [snapshot]
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
+                _keep_config(directory.path, config)
                 snapshot.history.to_csv(directory.path / HISTORY)
             ended = call_all(functions, loop, snapshot)
         stopped = loop.ranks.any(interrupted())

@@ -32,7 +32,7 @@ from xpnet.typing import Array, Arrays
 # So it must have enough work, enough samples and enough work per parameter. The numbers are measured: below them two
 # threads take as long as one, or longer.
 SHARD_WORK = 5e7  # multiplications
-SHARD_SAMPLES = 32
+SHARD_SAMPLES = 64  # or half of that, for two shards
 SHARD_WORK_PER_PARAMETER = 400.0
 
 LARGE_ARRAY = 10**5
@@ -51,13 +51,14 @@ def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
     >>> numpy = get_backend("numpy")
     >>> images = Network([Conv2D(32, 3), Conv2D(32, 3), Flatten(), Dense(10)], input_shape=(28, 28))
     >>> count_shards(images, numpy, 128), count_shards(Network([Dense(10)], (784,)), numpy, 128)
-    (4, 1)
+    (2, 1)
     """
     if not backend.threads_compute:
         return 1
     work = batch_size * work_of(network)
     by_parameters = work / max(1.0, SHARD_WORK_PER_PARAMETER * network.size)
-    return max(1, min(batch_size // SHARD_SAMPLES, int(by_parameters), int(work / SHARD_WORK)))
+    by_samples = max(batch_size // SHARD_SAMPLES, min(2, 2 * batch_size // SHARD_SAMPLES))
+    return max(1, min(by_samples, int(by_parameters), int(work / SHARD_WORK)))
 
 
 def count_large(network: Network, backend: Backend) -> int:
