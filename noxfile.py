@@ -90,10 +90,10 @@ def opencl(session: nox.Session) -> dict[str, str]:
 
 
 def tests_on_the_stand_in(session: nox.Session) -> None:
-    """Run the tests on CuPy on the CPU, on a CUDA driver in host memory.
+    """Run the tests with CuPy on the CPU, on a CUDA driver in host memory.
 
-    They run on the second of two devices that cannot reach each other's memory: a kernel that by mistake runs on the
-    first one fails. The first run compiles some 200 kernels, which takes minutes; they are kept for those after it.
+    They run on the second of two devices that cannot access each other's memory, so a kernel that runs on the first one
+    by mistake fails. The first run compiles about 200 kernels, which takes minutes; later runs reuse them.
     """
     install(session, ".", *group("test"), "cupy-cuda13x==14.2.0")
     place = Path(session.virtualenv.location).resolve()

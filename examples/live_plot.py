@@ -1,9 +1,9 @@
-"""Watch a run in a window: a callback that draws the accuracy after each epoch, and ends the run at a key.
+"""Watch a run in a window: a callback draws the accuracy after each epoch, and a key ends the run.
 
     python examples/live_plot.py
 
-Press q in the window, and training ends after the epoch, with its weights. Without a screen, --output writes the last
-state of the window to a file.
+Press q in the window to end training after the current epoch. Without a screen, --output writes the final state of the
+window to a file.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import xpnet
 
 
 class LivePlot:
-    """A window with one line, which grows by a point an epoch."""
+    """A window with one curve, which grows by one point per epoch."""
 
     def __init__(self):
         self.figure, axes = plt.subplots()
@@ -24,7 +24,7 @@ class LivePlot:
         self.figure.canvas.mpl_connect("key_press_event", self.on_key)
 
     def on_key(self, event):
-        """Remember that the user has seen enough."""
+        """Note that the user pressed q."""
         self.ended = self.ended or event.key == "q"
 
     def on_epoch(self, record):
@@ -32,7 +32,7 @@ class LivePlot:
         self.line.set_data([*self.line.get_xdata(), record.epoch], [*self.line.get_ydata(), record.test_accuracy])
         self.axes.set_xlim(-0.5, record.epoch + 0.5)
         self.figure.canvas.draw_idle()
-        self.figure.canvas.flush_events()  # a window needs time to draw and to hear keys
+        self.figure.canvas.flush_events()  # gives the window time to draw and to receive keys
         if self.ended:
             raise xpnet.StopTraining
 

@@ -1,10 +1,10 @@
-"""Watch a run in TensorBoard: a callback that writes the loss of every step and the measurements of every epoch.
+"""Watch a run in TensorBoard: a callback writes the loss of every step and the measurements of every epoch.
 
     pip install tensorboard torch
     python examples/watch_in_tensorboard.py --logdir logs
     tensorboard --logdir logs
 
-The loss of a step is that of one batch, before the update; a device has to be waited for after each.
+The loss of a step is that of one batch before the update. Reading it makes every step wait for the device.
 """
 
 import argparse
@@ -21,7 +21,7 @@ except ImportError:
 
 
 class TensorBoard:
-    """Writes to a folder what happens in each step and in each epoch."""
+    """Writes the measurements of each step and each epoch to a folder."""
 
     def __init__(self, logdir):
         self.writer = SummaryWriter(logdir)
@@ -33,7 +33,7 @@ class TensorBoard:
         self.writer.add_scalar("step/accuracy", record.accuracy, at)
 
     def on_epoch(self, record, network):
-        """Write the measurements of an epoch, and how its weights are distributed."""
+        """Write the measurements of an epoch, and histograms of the weights."""
         for name, value in dataclasses.asdict(record).items():
             if name != "epoch" and value is not None:
                 self.writer.add_scalar(f"epoch/{name}", value, record.epoch)

@@ -1,4 +1,4 @@
-"""The backend matrix, and where MNIST is."""
+"""The backend matrix, and shared fixtures."""
 
 import dataclasses
 import functools
@@ -10,10 +10,10 @@ import pytest
 
 import xpnet
 
-# What tests share asserts as they do, and should say as much when it fails.
+# Assertions in shared helpers should explain a failure as those in tests do.
 pytest.register_assert_rewrite("runs")
 
-# Programs with libraries of their own to import, not tests: doctest would import them.
+# These are programs, not tests, and doctest would import their additional libraries.
 collect_ignore = ["benchmarks", "fuzz"]
 
 DEFAULT = "numpy,array_api_strict,array_api_strict:device1"
@@ -27,7 +27,7 @@ def pytest_addoption(parser):
 def pytest_generate_tests(metafunc):
     if "backend" in metafunc.fixturenames:
         specs = metafunc.config.getoption("--backends").split(",")
-        if "torch" in metafunc.fixturenames:  # where it is installed, NumPy is compared with it too
+        if "torch" in metafunc.fixturenames:  # compare NumPy with torch too, where it is installed
             specs = list(dict.fromkeys(["numpy", *specs]))
         metafunc.parametrize("backend", [_parameter(spec) for spec in specs], indirect=True)
 
@@ -41,7 +41,7 @@ def _parameter(spec):
 
 
 def pytest_collection_modifyitems(config, items):
-    """In the session of one library, leave out what was run in that of NumPy, except what asks about the library."""
+    """With ``--only-backends``, deselect tests that NumPy's session runs, except those marked ``library``."""
     if config.getoption("--only-backends"):
         unneeded = [
             item
@@ -61,7 +61,7 @@ def pytest_configure(config):
 
 @pytest.fixture
 def backend(request):
-    """A backend, in a session for float64; one that has no float64 is tested by name where that matters."""
+    """A backend in a float64 session; tests name backends without float64 where that matters."""
     opened = xpnet.get_backend(request.param)
     with opened.session("float64"):
         yield opened
@@ -69,7 +69,7 @@ def backend(request):
 
 @pytest.fixture
 def torch():
-    """PyTorch, to compare with: in the session of its own tests."""
+    """PyTorch, to compare with, in its own session."""
     return pytest.importorskip("torch")
 
 
@@ -80,7 +80,7 @@ def digits():
 
 @pytest.fixture(scope="session")
 def few(digits):
-    """Return some of the digits: each test batch of another size is one more program for JAX to compile."""
+    """Return a few digits, in batches of few sizes, because JAX compiles a program for each."""
     test_images, test_labels = digits.test_images[:101], digits.test_labels[:101]
     return dataclasses.replace(digits.first(203), test_images=test_images, test_labels=test_labels)
 
@@ -96,7 +96,7 @@ def mnist():
 
 @pytest.fixture(scope="session")
 def run_on_mnist(mnist):
-    """Return a function that trains a recipe on MNIST with its own settings, once a session."""
+    """Return a function that trains a recipe on MNIST with its own settings, once per session."""
     return functools.cache(lambda recipe: xpnet.train(recipe, dataset=mnist, backend="numpy", progress=False))
 
 
@@ -110,7 +110,7 @@ def _no_surroundings(monkeypatch):
 
 @pytest.fixture
 def heeds_interrupts():
-    """Undo for a test what a shell does to a job in the background: Ctrl-C is ignored there, by its children too."""
+    """Enable Ctrl-C, which a shell disables in background jobs and their children."""
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     yield
     signal.signal(signal.SIGINT, before)

@@ -1,4 +1,4 @@
-"""The command line: what it prints where, its exit codes, and that it calls what a user would call."""
+"""The command line: its output, its exit codes, and its calls of public functions."""
 
 import dataclasses
 import datetime
@@ -334,7 +334,7 @@ def test_a_users_mistake_is_one_line_and_exit_code_2(args, words, capsys, tmp_pa
 
 
 def one_line(capsys):
-    """Return the one line that a mistake is answered with."""
+    """Return the one-line message for a user's mistake."""
     captured = capsys.readouterr()
     assert captured.out == ""
     assert captured.err.startswith("xpnet: ")
@@ -521,7 +521,7 @@ def test_a_folder_that_cannot_be_written_to_is_named_before_any_work(tmp_path, c
         pytest.skip("no such folder here")
     monkeypatch.setattr(Step, "run_epoch", lambda *arguments: pytest.fail("the work has begun"))
     (tmp_path / "file").write_text("mine")
-    folder = tmp_path / place  # an absolute place stays what it is
+    folder = tmp_path / place  # an absolute path stays unchanged
     assert main([command, "--dataset", "digits", "--epochs", "1", "--output-dir", str(folder)]) == 2
     assert f"output_dir='{folder}'" in one_line(capsys)
     assert (tmp_path / "file").read_text() == "mine"
@@ -541,7 +541,7 @@ def test_an_unknown_backend_is_named_before_the_first_of_several_runs(capsys, mo
 
 @pytest.mark.parametrize("command", [["fetch"], ["train", "--dataset", "mnist"]], ids=" ".join)
 def test_data_that_cannot_be_had_is_exit_code_1(command, tmp_path, capsys):
-    """Nobody's mistake: the network's, say."""
+    """An error that is not the user's mistake, such as one of the network."""
     assert main([*command, "--data-dir", str(tmp_path)]) == 1
     assert "XPNET_OFFLINE is set" in one_line(capsys)
 
@@ -619,7 +619,7 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path):
             process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in err
-    assert f"xpnet: --output-dir {tmp_path / 'r'} --resume goes on after the last epoch" in err
+    assert f"xpnet: --output-dir {tmp_path / 'r'} --resume continues after the last epoch" in err
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
     settings = {"dataset": "digits", "epochs": done + 1, "progress": False}
     resumed = xpnet.train("tutorial", output_dir=tmp_path / "r", resume=True, **settings)

@@ -1,4 +1,4 @@
-"""The pages that have to keep up with the package."""
+"""The pages must keep up with the package."""
 
 import doctest
 import importlib
@@ -21,7 +21,7 @@ DOCS = Path(__file__).parents[1] / "docs"
 
 
 def pages():
-    """Return every page of the site that somebody has written."""
+    """Return every hand-written page of the site."""
     return [path for path in DOCS.rglob("*.md") if not {"_build", "generated"} & set(path.parts)]
 
 
@@ -36,7 +36,7 @@ class Cell(NamedTuple):
 
 
 def cells(page):
-    """Read the code cells of a page, without what speaks to IPython."""
+    """Read the code cells of a page, without IPython magics."""
     found = []
     for head, body in re.findall(
         r"^```\{code-cell\} ipython3\n((?:---\n.*?^---\n|:.*?\n)?)(.*?)^```$", page, re.M | re.S
@@ -237,8 +237,12 @@ INSTEAD_OF = {
     r"to the letter": "exactly",
     r"at the least": "at least",
     r"tell(s|ing)? (of|what is) ": "describes, says",
+    r"to be had": "available",
+    r"in vain": "without need",
+    r"heed(s|ed)?": "respect",
+    r"to the very": "exactly",
 }
-"""What a page must not say, and what says it better."""
+"""Phrases that pages must not use, and better ones."""
 
 
 @pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
@@ -326,12 +330,48 @@ def test_slides_are_made_of_a_pages_sections(extensions):
     assert [re.search(r"<h2>(.*?)</h2>", one)[1] for one in made] == ["A page", "Part", "Part"]
     assert "<p>First.</p></div><aside" in made[0]
     assert "Then. More." in made[0].partition("<aside")[2]
-    assert "".join(made).count("<pre>") == 2  # What is folded on the page is not shown.
+    assert "".join(made).count("<pre>") == 2  # Text that is folded on the page is not shown.
 
 
 def test_the_plan_of_lessons_names_slides_for_each():
     plan = (DOCS / "teach.md").read_text()
     assert re.findall(r"^\| (\d)\. .*?lesson-(\d)\.html", plan, re.MULTILINE) == [(n, n) for n in "123456"]
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
+def test_no_sentence_has_a_question_word_as_its_subject(page):
+    text = re.sub(r"\A---\n.*?\n---\n|^```.*?^```$|^\|.*?$", "", (DOCS / page).read_text(), flags=re.M | re.DOTALL)
+    sentences = re.findall(
+        r"(?:^|(?<=[.!?:] )|(?<=[.!?:]\n))(?:- )?((?:What|Who|Whatever|Whoever)\b.*?[.?!])(?=\s)", text, re.M | re.S
+    )
+    assert not [sentence for sentence in sentences if not sentence.endswith("?")]
+
+
+def test_every_doi_has_the_form_of_one_and_leads_to_itself():
+    text = "".join(page.read_text() for page in pages())
+    shown = re.findall(r"\[doi:([^\]]+)\]\(https://doi\.org/([^)]+)\)", text)
+    assert len(shown) > 12
+    assert all(name == address and re.fullmatch(r"10\.\d{4,9}/[\w.()/:-]+", name) for name, address in shown)
+    assert text.count("doi.org/") == len(shown)
+
+
+def test_formulas_have_no_braces_that_a_browser_must_stretch():
+    """Chromium draws them in the wrong size."""
+    assert not [page.name for page in pages() if re.search(r"\\(under|over)brace", page.read_text())]
+
+
+def test_the_first_use_of_a_glossarys_word_links_to_it(extensions):
+    nodes = pytest.importorskip("docutils.nodes")
+    pytest.importorskip("sphinx")
+    first_uses = extensions("first_uses")
+    words = first_uses.terms((DOCS / "glossary.md").read_text())
+    assert words["overfitting"] == "overfitting"
+    assert words["array api standard"] == "Array API standard"
+    made = first_uses._linked("The Loss functions of two losses and a batchwise Jacobian.", words, "tutorial")
+    links = {node.astext(): node["reftarget"] for node in made if not isinstance(node, nodes.Text)}
+    assert links == {"Loss": "loss", "Jacobian": "Jacobian"}
+    assert "".join(node.astext() for node in made) == "The Loss functions of two losses and a batchwise Jacobian."
+    assert not {"loss", "jacobian"} & set(words)
 
 
 def test_every_exercise_is_listed():

@@ -1,6 +1,6 @@
-"""CuPy on a GPU, or on a stand-in for one: graphs, how much is asked of the device, several devices.
+"""CuPy on a GPU, or on a stand-in for one: graphs, counts of launches and copies, several devices.
 
-On the stand-in, a CUDA driver in host memory, launches can be counted, and two devices pretended.
+On the stand-in, a CUDA driver in host memory, launches can be counted, and there are two devices.
 """
 
 import os
@@ -33,7 +33,7 @@ def cupy():
 
 @pytest.fixture
 def counter(cupy):
-    """The stand-in's counts of what it was asked for."""
+    """The stand-in's counts of calls."""
     return pytest.importorskip("cupy_on_cpu", reason="launches are counted on the stand-in for a GPU")
 
 
@@ -57,7 +57,7 @@ def test_graphs_train_to_the_weights_of_single_kernels(cupy, few, recipe):
         np.testing.assert_array_equal(array, other[name], err_msg=name)
 
 
-# Kernels of a step at MNIST's shapes. A number that grows by a few is a change of CuPy or of ours: look what it is.
+# Kernels of a step at MNIST's shapes. If a number grows, CuPy or xpnet has changed: find out why.
 EAGER = {"mlp": 37, "deep": 94, "cnn": 85, "best": 219}
 
 

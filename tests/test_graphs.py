@@ -1,4 +1,4 @@
-"""Loops that are recorded and replayed: what CuPy and PyTorch share, on the CPU, with a stand-in for the capture."""
+"""Recorded and replayed loops, which CuPy and PyTorch share: on the CPU, with a stand-in for the capture."""
 
 import contextlib
 
@@ -7,6 +7,7 @@ import pytest
 
 import xpnet
 from xpnet.backends import TorchBackend, graphs
+from xpnet.backends.torch import TorchRecorder
 
 
 def recorder_on(torch):
@@ -77,7 +78,7 @@ def recorded(torch):
 
 
 def running_sums(backend):
-    """Return a function with something before the loop, in it, after it, and outputs."""
+    """Return a function with operations before, in and after its loop, and with outputs."""
 
     def function(start, batches, factors):
         doubled = 2.0 * factors
@@ -207,6 +208,64 @@ def test_an_error_of_the_function_is_its_own(recorded):
     fails = True
     with pytest.warns(RuntimeWarning, match="in the step"), pytest.raises(ZeroDivisionError, match="in the step"):
         run(*arguments)
+
+
+def test_a_device_that_cannot_record_trains_all_the_same(torch, few):
+    """PyTorch's own recorder where there is no GPU: it fails at once, and the loop goes on as if it was never asked."""
+    if torch.cuda.is_available():
+        pytest.skip("there is a GPU that can record")
+    eager = xpnet.get_backend("torch")
+    made = []
+
+    class OnGPU(TorchBackend):
+        def compile(self, function, donate=()):
+            def recorder():
+                made.append(function)
+                return TorchRecorder(torch.device("cuda"))
+
+            return graphs.Compiled(function, recorder, self.xp)
+
+        def scan(self, step, carry, xs):
+            return graphs.scan(step, carry, xs, self.xp)
+
+    settings = {"dataset": few, "epochs": 4, "batch_size": 20, "progress": False}
+    with pytest.warns(RuntimeWarning, match=r"goes on without CUDA graphs, in single kernels \(.+XPNET_CUDA_GRAPHS=0"):
+        run = xpnet.train("mlp", backend=OnGPU(eager.spec, eager.xp, eager.device), **settings)
+    assert made
+    expected = xpnet.train("mlp", backend=eager, **settings).network.named_arrays()
+    for name, array in run.network.named_arrays().items():
+        np.testing.assert_array_equal(array, expected[name])
+
+
+class FakeCuda:
+    """What `TorchRecorder` asks of torch.cuda, noted down in order."""
+
+    def __init__(self):
+        self.asked = []
+
+    def __getattr__(self, name):
+        def call(*args, **options):
+            self.asked.append((name, options))
+            return self if name in ("CUDAGraph", "Stream", "current_stream") else contextlib.nullcontext()
+
+        return call
+
+
+def test_what_is_asked_of_cuda_to_record_a_step(torch, monkeypatch):
+    """In the order that PyTorch's manual wants; nobody has seen it on a GPU."""
+    cuda = FakeCuda()
+    monkeypatch.setattr(torch, "cuda", cuda)
+    recorder = TorchRecorder("cuda")
+    with recorder.memory():
+        recorder.begin()
+        replay = recorder.end()
+    replay()
+    names = [name for name, _ in cuda.asked]
+    assert names == [
+        *["Stream", "graph_pool_handle", "current_stream", "wait_stream", "stream"],
+        *["CUDAGraph", "capture_begin", "capture_end", "wait_stream", "replay"],
+    ]
+    assert dict(cuda.asked)["capture_begin"]["capture_error_mode"] == "thread_local"
 
 
 @pytest.mark.parametrize("recipe", ["mlp", "tutorial", "deep", "cnn", "best"])

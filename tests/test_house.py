@@ -1,4 +1,4 @@
-"""The house: which room imports which, who names a library, how long a signature is."""
+"""The structure of the package: imports between rooms, names of libraries, lengths of signatures."""
 
 import ast
 import inspect
@@ -93,7 +93,7 @@ def test_recipes_need_nothing_of_training():
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(SRC)))
 def test_libraries_are_named_in_backends_only(path):
-    """In code: a docstring may speak of them. Export turns a network into theirs."""
+    """Code must not name libraries; docstrings may, and so may export, which targets them."""
     if path.relative_to(SRC).parts[0] in ("backends", "export"):
         return
     named = re.compile(rf"\b({'|'.join(LIBRARIES)})\b|is_\w+_(array|namespace)")

@@ -1,4 +1,4 @@
-"""The public face: names, imports, and what an import costs."""
+"""The public interface: names, imports, and the cost of an import."""
 
 import subprocess
 import sys
@@ -21,7 +21,7 @@ def test_nothing_heavy_is_imported():
 
 
 def test_imports_run_one_way():
-    """nn and data know nothing of training, and nobody knows the command line."""
+    """nn and data do not import training, and no module imports the command line."""
     for module, forbidden in (
         ("xpnet.nn.network", "xpnet.training.loop"),
         ("xpnet.data", "xpnet.nn.layers"),
@@ -38,7 +38,7 @@ def test_imports_run_one_way():
 
 
 def test_only_backends_knows_the_libraries():
-    """Names of backends end at the door."""
+    """Only the backends name libraries."""
     import re
     from pathlib import Path
 

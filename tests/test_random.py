@@ -10,7 +10,7 @@ NET = Network([Dense(3), Dropout(0.5), Dense(2)], (4,))
 
 
 class Coins:
-    """A network that draws as the tutorial does, in small."""
+    """A small network that draws like the tutorial."""
 
     def init(self, rng):
         return rng.random(5)

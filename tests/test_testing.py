@@ -1,4 +1,4 @@
-"""`xpnet.testing`, which finds what is not portable."""
+"""`xpnet.testing`, which finds code that is not portable."""
 
 import numpy as np
 import pytest

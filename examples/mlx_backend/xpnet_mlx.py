@@ -14,6 +14,8 @@ from xpnet.backends import Backend, BackendError
 LACKING = {
     "arange": "device",
     "asarray": "device",
+    "full": "device",
+    "zeros": "device",
     "full_like": "device",
     "zeros_like": "device",
     "astype": "copy",

@@ -25,6 +25,7 @@ from xpnet.backends import backend_names, list_backends
 from xpnet.data.datasets import MNIST_FILES, NAMES, fetch_mnist, load_dataset
 from xpnet.data.download import DownloadError
 from xpnet.options import (
+    PATH,
     Command,
     backend_options,
     choices,
@@ -96,7 +97,7 @@ def _defaults(settings: dict[str, Any]) -> str:
 @data_options
 @backend_options
 @training_options
-@click.option("--output-dir", type=click.Path(path_type=Path), help="By default runs/RECIPE-DATASET-TIME/.")
+@click.option("--output-dir", type=PATH, help="By default runs/RECIPE-DATASET-TIME/.")
 @own_option
 @distributed_option
 @click.option("--resume", is_flag=True, help="Continue the run in --output-dir.")
@@ -118,7 +119,7 @@ def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], *
         folder = getattr(getattr(interrupt, "run", None), "folder", None)
         if ranks.first and folder is not None:
             over = (folder / MODEL).exists()
-            last, more = "this was the last epoch, and the run is in", "goes on after the last epoch"
+            last, more = "this was the last epoch, and the run is in", "continues after the last epoch"
             _tell(f"{last} {folder}" if over else f"--output-dir {folder} --resume {more}")
         raise
     if not ranks.first:
@@ -151,7 +152,7 @@ def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], *
     epilog=examples("xpnet evaluate run", "xpnet evaluate run --backend torch --json"),
 )
 @import_option
-@click.argument("run_dir", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
 @click.option("--dataset", help=f"{', '.join(NAMES)}; by default the run's own.")
 @data_dir_option
 @backend_options
@@ -182,8 +183,8 @@ def evaluate_command(
 
 @cli.command("predict", short_help="Predict the classes of images.", epilog=examples("xpnet predict run images.npy"))
 @import_option
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("images", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
+@click.argument("images", nargs=-1, required=True, type=PATH)
 @backend_options
 @json_option
 def predict_command(
@@ -222,10 +223,10 @@ def read_images(path: Path) -> Any:
     from xpnet.data.readers import read_array
 
     try:
-        return read_array(path.expanduser())
+        return read_array(path)
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
+            f"images={str(path)!r}: cannot be read: {error} (must be an .npy or IDX file, or photographs; see 'Use "
             "your own images' in the documentation)"
         ) from None
 
@@ -254,7 +255,7 @@ def backends_command(as_json: bool) -> None:
 
 
 @cli.command("fetch", epilog=examples("xpnet fetch --data-dir mnist"))
-@click.option("--data-dir", type=click.Path(path_type=Path), help="The folder for the files.")
+@click.option("--data-dir", type=PATH, help="The folder for the files.")
 @json_option
 def fetch_command(data_dir: Path | None, as_json: bool) -> None:
     """Download MNIST and verify it."""
@@ -281,7 +282,7 @@ def fetch_command(data_dir: Path | None, as_json: bool) -> None:
 )
 @dtype_option
 @training_options
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
+@click.option("--output-dir", type=PATH, help="Where to save the table and the figure.")
 @json_option
 def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run one recipe with one seed on several backends, and compare their results and times."""
@@ -305,7 +306,7 @@ def compare_command(specs: str | None, output_dir: Path | None, as_json: bool, *
 @click.option("--epochs", type=int, help="For every recipe, instead of its own.")
 @click.option("--threads", type=int, help="Threads for linear algebra; by default 1 on NumPy.")
 @click.option("--workers", type=int, help="Threads that share each batch, on NumPy; by default all cores.")
-@click.option("--output-dir", type=click.Path(path_type=Path), help="Where to save the table and the figure.")
+@click.option("--output-dir", type=PATH, help="Where to save the table and the figure.")
 @json_option
 def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, **settings: Any) -> None:
     """Run the recipes in order, and compare their accuracies and times."""
@@ -316,8 +317,8 @@ def ladder_command(recipes: str | None, output_dir: Path | None, as_json: bool, 
 
 
 @cli.command("plot", short_help="Draw the curves of a run.", epilog=examples("xpnet plot run curves.svg"))
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("picture", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
+@click.argument("picture", type=PATH)
 @json_option
 def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     """Draw the curves of the run in RUN_DIR to PICTURE, whose suffix determines the format."""
@@ -340,8 +341,8 @@ def plot_command(run_dir: Path, picture: Path, as_json: bool) -> None:
     epilog=examples("xpnet export run model.onnx"),
 )
 @import_option
-@click.argument("run_dir", type=click.Path(path_type=Path))
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("run_dir", type=PATH)
+@click.argument("file", type=PATH)
 @json_option
 def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
     """Export the network in RUN_DIR to FILE, whose suffix determines the format.
@@ -360,7 +361,7 @@ def export_command(run_dir: Path, file: Path, as_json: bool) -> None:
 @cli.command(
     "notebooks", short_help="Write the pages of the course as notebooks.", epilog=examples("xpnet notebooks course")
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @json_option
 def notebooks_command(folder: Path, as_json: bool) -> None:
     """Write every page of the documentation that has code into FOLDER, as a Jupyter notebook.
@@ -381,7 +382,7 @@ def notebooks_command(folder: Path, as_json: bool) -> None:
     short_help="Write the exercises, or check them.",
     epilog=examples("xpnet exercises work", "xpnet exercises work --check"),
 )
-@click.argument("folder", type=click.Path(path_type=Path))
+@click.argument("folder", type=PATH)
 @click.option("--check", is_flag=True, help="Run the files in FOLDER and report which of them are right.")
 @json_option
 def exercises_command(folder: Path, check: bool, as_json: bool) -> None:

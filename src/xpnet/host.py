@@ -50,13 +50,13 @@ def thread_limit(threads: int | None) -> Iterator[None]:
 
 _changing = threading.Lock()
 _limits: list[Any] = []
-"""Of the blocks that were entered, the last one at the end."""
+"""The limits of the blocks that were entered, in this order."""
 _left: list[Any] = []
-"""Those of them that were left while a later one goes on."""
+"""The limits whose block has ended while a later one is still running."""
 
 
 def _leave(limit: Any) -> None:
-    """Undo a limit when all that came after it are undone: blocks in several threads may end in any order."""
+    """Undo a limit once all later ones are undone, since blocks in several threads may end in any order."""
     with _changing:
         _left.append(limit)
         while _limits and _limits[-1] in _left:

@@ -14,11 +14,23 @@ import click
 
 from xpnet.backends import BACKENDS, DTYPES, backend_names
 from xpnet.data.datasets import NAMES
+from xpnet.parts import require_path
 from xpnet.recipes import RECIPES
 from xpnet.training.distributed import NAMES as DISTRIBUTED
 
 Command = Callable[..., Any]
 Option = Callable[[Command], Command]
+
+
+class PathType(click.Path):
+    """A path that the shell completes, and that `xpnet.parts.require_path` checks."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
+        """Check the path and return it."""
+        return require_path(param.name if param and param.name else "path", value)
+
+
+PATH = PathType()
 
 
 def options(*decorators: Option) -> Option:
@@ -61,7 +73,7 @@ def import_module(name: str) -> None:
     ValueError
         If the import fails for any reason.
     """
-    path = Path(name)
+    path = require_path("import", name)
     is_file = path.suffix == ".py"
     sys.path.insert(0, str(path.resolve().parent) if is_file else os.getcwd())
     try:
@@ -113,9 +125,7 @@ import_option: Option = click.option(
     callback=import_modules,
     help="Import your own module first, for its layers and recipes.",
 )
-data_dir_option: Option = click.option(
-    "--data-dir", type=click.Path(path_type=Path), help="The folder of the MNIST files."
-)
+data_dir_option: Option = click.option("--data-dir", type=PATH, help="The folder of the MNIST files.")
 data_options: Option = options(
     click.option(
         "--dataset",

@@ -19,6 +19,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import sys
 import types
 import typing
@@ -117,10 +118,20 @@ def require_instance(name: str, value: Any, kind: type, example: str) -> None:
 
 
 def require_path(name: str, value: Any) -> Path:
-    """Check that value is a path; raise TypeError, naming the argument and its value."""
-    if not isinstance(value, str | os.PathLike):
+    """Check that value is a path, and return it with ``~`` expanded as in a shell.
+
+    Raises
+    ------
+    TypeError, ValueError
+        Naming the argument and its value.
+    """
+    if not isinstance(value, str | os.PathLike) or not isinstance(text := os.fspath(value), str):
         raise TypeError(f"{name}={value!r}: must be a path, a string or a pathlib.Path")
-    return Path(value)
+    if not text or "\0" in text:
+        raise ValueError(f"{name}={value!r}: is not the name of a file or folder; the current folder is '.'")
+    if re.match(r"[A-Za-z][\w+.-]+:/", text):
+        raise ValueError(f"{name}={value!r}: must be a path on this machine, not an address")
+    return Path(os.path.expanduser(text))  # where nobody has such a home, the name stays as it is
 
 
 def one_of(*choices: str) -> Check:

@@ -116,7 +116,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
     def predict_proba(self, X: Any) -> NDArray[Any]:
         """Return the probability of each class, an array of shape (n, classes)."""
         check_is_fitted(self)
-        return self.network_.predict_proba(validate_data(self, X, dtype=np.dtype(self.dtype), reset=False))
+        X = validate_data(self, X, dtype=np.dtype(self.dtype), reset=False)
+        return np.asarray(self.network_.predict_proba(X))
 
     def predict(self, X: Any) -> NDArray[Any]:
         """Return the most probable label of each sample."""

@@ -14,6 +14,7 @@ import numpy as np
 from xpnet.backends import get_backend, list_backends
 from xpnet.data.datasets import Dataset, load_dataset
 from xpnet.files import check_writable_directory, write_atomically
+from xpnet.parts import require_path
 from xpnet.recipes import RECIPES
 from xpnet.runs.history import METRICS, History
 from xpnet.runs.run import Run, title_of
@@ -49,7 +50,7 @@ def compare(
     dataset, data_dir, **settings
         See `xpnet.train`.
     output_dir : path-like, optional
-        Where to write ``compare.json`` and ``compare.png``; after an interrupt, of the runs that are done.
+        The folder for ``compare.json`` and ``compare.png``. After an interrupt they hold the finished runs.
     each : callable, optional
         Called with each row when its run is done.
 
@@ -71,7 +72,7 @@ def compare(
     runs: list[Run] = []
 
     def row(spec: str) -> Row:
-        runs[1:] = [train(dataset=data, backend=spec, **settings)]  # the first one, and this
+        runs[1:] = [train(dataset=data, backend=spec, **settings)]  # keeps only the first run and this one
         first, run = runs[0], runs[-1]
         return {
             "backend": spec,
@@ -122,7 +123,8 @@ def ladder(
     dataset, data_dir, **settings
         See `xpnet.train`.
     output_dir : path-like, optional
-        Where to write ``ladder.json``, ``ladder.txt`` and ``ladder.png``; after an interrupt, of those that are done.
+        The folder for ``ladder.json``, ``ladder.txt`` and ``ladder.png``. After an interrupt they hold the finished
+        runs.
     each : callable, optional
         Called with each row when its run is done.
 
@@ -174,7 +176,7 @@ def _prepare(
     for spec in specs:
         get_backend(spec)
     data = load_dataset(dataset, data_dir=data_dir)
-    data.first(settings.get("train_samples"))  # refused here if there are not as many
+    data.first(settings.get("train_samples"))  # too many are an error before the first run
     if output_dir is not None:
         check_writable_directory(output_dir)
     return data
@@ -187,7 +189,7 @@ def _rows(
     save: Callable[[Sequence[Row], Any], Any],
     output_dir: str | os.PathLike[str] | None,
 ) -> list[Row]:
-    """Make the rows one by one, and save those that are done, whatever ends it."""
+    """Make the rows one by one, and save the finished ones, however this ends."""
     rows: list[Row] = []
     try:
         for name in names:
@@ -250,7 +252,7 @@ def save_ladder(rows: Sequence[Row], directory: str | os.PathLike[str]) -> list[
 
     figure = plots.ladder(rows, title=title_of(rows[0] | {"recipe": "The ladder"}))
     written = _save(rows, directory, "ladder", figure)
-    text = Path(directory) / "ladder.txt"
+    text = require_path("directory", directory) / "ladder.txt"
     write_atomically(text, (ladder_table(rows) + "\n").encode())
     return [*written, text]
 

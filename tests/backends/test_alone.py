@@ -1,4 +1,4 @@
-"""`xpnet.backends` without the rest of xpnet, as another project takes it along."""
+"""`xpnet.backends` without the rest of xpnet, as another project would copy it."""
 
 import re
 import shutil
@@ -38,7 +38,7 @@ def test_the_folder_works_under_another_name(tmp_path):
 
 
 def test_xpnet_uses_no_other_names_of_the_standard_than_those_it_asks_a_library_for():
-    """A doctest or a comment may use others; code may not."""
+    """Doctests and comments may use other modules; code may not."""
     used = set()
     for path in FOLDER.parent.rglob("*.py"):
         if path.parent != FOLDER:

@@ -87,7 +87,7 @@ def test_a_namespace_module_is_a_backend():
 
 
 def test_an_unknown_namespace_trains_through_the_standard_alone(digits):
-    """A library that xpnet has never heard of: array-api-strict under another name."""
+    """An unknown library: array-api-strict under another name."""
     import array_api_strict
 
     module = types.ModuleType("somebodys_arrays")
@@ -153,7 +153,7 @@ def test_cupy_without_a_gpu_says_what_the_driver_says():
 
 
 def test_a_gpu_without_cudas_libraries_is_not_usable(monkeypatch):
-    """A pretended CuPy, as it is with a driver and nothing else of CUDA."""
+    """A fake CuPy, as on a machine with a driver but without CUDA's libraries."""
 
     def refuse(*arguments):
         raise ImportError("libcublas.so.13: cannot open shared object file")
@@ -269,7 +269,7 @@ def test_torch_without_the_gpus_of_others_says_why():
 
 @pytest.mark.library
 def test_torch_lists_the_gpus_of_others_and_refuses_float64_on_apples(monkeypatch):
-    """Pretended GPUs: none of these was there when this was written."""
+    """Fake GPUs, because these tests were written without any."""
     torch = pytest.importorskip("torch")
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: True)
     monkeypatch.setattr(torch.xpu, "is_available", lambda: True)

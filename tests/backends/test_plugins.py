@@ -89,7 +89,7 @@ MODULES = {
 
 
 def install(folder, name, modules, entry_points):
-    """Put a package where pip would: modules, and a folder that describes them."""
+    """Install a package as pip would: its modules and its metadata."""
     info = folder / f"{name}-0.1.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 0.1\n")
@@ -100,7 +100,7 @@ def install(folder, name, modules, entry_points):
 
 @pytest.fixture
 def tiny(tmp_path, monkeypatch):
-    """A package with a backend, installed for this process and those that it starts."""
+    """A package with a backend, installed for this process and its children."""
     install(tmp_path, "tiny", {"tiny": TINY}, ["tiny = tiny:TinyBackend"])
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), os.environ.get("PYTHONPATH")])))
@@ -169,7 +169,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_breaks_no_other(broken):
     reasons = {
         "missing": f"{added} no_such_module:Backend, which fails: ModuleNotFoundError: No module named",
         "crashing": f"{added} crashing_plugin:Backend, which fails: OSError: libtpu.so: cannot open shared object file",
-        "alien": f"{added} fractions:Fraction, which is no subclass of Backend with a 'library'",
+        "alien": f"{added} fractions:Fraction, which is not a subclass of Backend with a 'library'",
         "absent": "no_such_library is not installed: pip install no-such-library",
         "stumbling": "it cannot be opened: ZeroDivisionError: division by zero",
         "partial": "it lacks int32, float32, iinfo, ",
@@ -197,13 +197,14 @@ def test_no_plugin_takes_the_place_of_a_backend_that_xpnet_brings(tmp_path, monk
 
 
 @pytest.mark.skipif(importlib.util.find_spec("mlx") is None, reason="MLX is not installed: pip install 'mlx[cpu]'")
-def test_the_example_trains_on_mlx_to_the_curves_of_numpy(tmp_path, monkeypatch, few):
+@pytest.mark.parametrize("recipe", ["mlp", "cnn", "best"])
+def test_the_example_trains_on_mlx_to_the_curves_of_numpy(recipe, tmp_path, monkeypatch, few):
     (points,) = [line for line in (EXAMPLES / "mlx_backend/pyproject.toml").read_text().splitlines() if ":Mlx" in line]
     install(tmp_path, "xpnet-mlx", {}, [points.replace('"', "")])
     monkeypatch.syspath_prepend(EXAMPLES / "mlx_backend")
     monkeypatch.syspath_prepend(tmp_path)
     ours, theirs = (
-        xpnet.train("mlp", dataset=few, backend=spec, epochs=3, progress=False) for spec in ("mlx", "numpy")
+        xpnet.train(recipe, dataset=few, backend=spec, epochs=3, progress=False) for spec in ("mlx", "numpy")
     )
     np.testing.assert_allclose(losses(ours), losses(theirs), rtol=1e-5)
     images = get_backend("mlx").asarray(few.test_images[:7])

@@ -1,4 +1,4 @@
-"""Array libraries that xpnet has never heard of, given as modules: whole ones train, others are told what they lack."""
+"""Unknown array libraries, given as modules: complete ones train; errors name what others lack."""
 
 import copy
 import dataclasses
@@ -22,7 +22,7 @@ def fewer(few):
 
 
 def module(name, **names):
-    """Make a namespace: array-api-strict but for some names; None leaves one out."""
+    """Make a namespace like array-api-strict with some names replaced; None removes a name."""
     made = types.ModuleType(name)
     made.__dict__.update({n: getattr(array_api_strict, n) for n in array_api_strict.__all__})
     made.__dict__.update(names)
@@ -32,7 +32,7 @@ def module(name, **names):
 
 
 class Bare:
-    """An array that says which namespace it belongs to, and nothing else."""
+    """An array that only names its namespace."""
 
     shape, dtype, device = (3, 2), "float32", None
 

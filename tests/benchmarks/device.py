@@ -166,7 +166,7 @@ def large_product(backend, n=4096, repeats=7):
 
 
 def launches(epoch, steps):
-    """Count the kernels that a step launches, of whichever library, with torch's profiler; None without a GPU."""
+    """Count the kernels that a step of any library launches, with torch's profiler; None without a GPU."""
     if not importlib.util.find_spec("torch"):
         return None
     import torch

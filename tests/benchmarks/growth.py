@@ -78,7 +78,7 @@ def draw(rows, where):
         x = [row["value"] for row in chosen]
         top, bottom = axes[:, column]
         top.loglog(x, [1e3 * row["seconds"] for row in chosen], "o-", color="#0072B2", label="time")
-        # The work is drawn through the last time: where it runs below the others, smaller is dearer by the piece.
+        # The line of work passes through the last time; where it lies below the others, small sizes cost more per item.
         scale = 1e3 * chosen[-1]["seconds"] / chosen[-1]["work"]
         top.loglog(x, [scale * row["work"] for row in chosen], "--", color="#555555", label="the work, to scale")
         bottom.loglog(x, [row["bytes"] / 1e6 for row in chosen], "s-", color="#D55E00")

@@ -1,4 +1,4 @@
-"""What the measurements here share: images, an epoch of ours, taking turns, and what machine this is."""
+"""Helpers of the measurements: images, an epoch of xpnet, interleaved timing, and facts about the machine."""
 
 import os
 import platform

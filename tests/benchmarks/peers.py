@@ -1,4 +1,4 @@
-"""The same work as other libraries' own documentation would write it: what xpnet is measured against."""
+"""The same work in other libraries, written as in their documentation, for comparison with xpnet."""
 
 import numpy as np
 
@@ -97,7 +97,7 @@ def torch_graph_mlp_epoch(images, labels, batch, rate=1e-3):
     def epoch():
         total.zero_()
         hits.zero_()
-        # A graph has one shape: what does not fill a batch is left out.
+        # A graph has one shape, so samples that do not fill a batch are left out.
         for part in torch.randperm(len(x), device="cuda").split(batch):
             if len(part) == batch:
                 index.copy_(part)

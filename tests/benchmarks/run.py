@@ -59,7 +59,7 @@ def row(work, names, functions, repeats, target=None):
     rows = []
     for name, seconds in zip(names[1:], others, strict=True):
         ratios = [b / a for a, b in zip(ours, seconds, strict=True)]
-        quarters = statistics.quantiles(ratios, n=4)  # the extremes tell of other programs
+        quarters = statistics.quantiles(ratios, n=4)  # the extremes are due to other programs
         rows.append(
             {
                 "work": work,

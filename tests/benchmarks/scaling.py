@@ -79,10 +79,10 @@ def steps(ranks, layers, batch, seconds=0.3):
             rows.append(ranks.comm.allgather((whole, talk, draw)))
             begin, epoch = begin or time.perf_counter(), epoch + 1
     times = np.asarray(rows[1:]) / loop.steps
-    # What else a machine does can only make an epoch longer.
+    # Other programs can only make an epoch longer.
     best = np.argmin(times[:, :, 0].max(axis=1))
     whole, talk, draw = times[best, :, 0].max(), times[best, :, 1].mean(), times[:, :, 2].max(axis=1).min()
-    return {"batch": batch, "parameters": loop.trainer.network.size, "step": whole, "all_reduce": talk, "draw": draw}
+    return {"batch": batch, "parameters": loop.step.network.size, "step": whole, "all_reduce": talk, "draw": draw}
 
 
 def messages(ranks):
@@ -101,7 +101,7 @@ def messages(ranks):
 
 
 def work():
-    """What each rank does."""
+    """The work of each rank."""
     joined = get_ranks("mpi")
     ranks = TimedRanks(joined.comm, joined.machine)
     found = {"steps": {}, "messages": messages(ranks) if ranks.size > 1 else [], "widths": []}

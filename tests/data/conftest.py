@@ -16,7 +16,7 @@ from xpnet.data import cache, download, encode_idx, mnist
 
 
 class Handler(BaseHTTPRequestHandler):
-    """Serves /<behaviour>/<file>; an absolute address too, as a proxy is asked for it."""
+    """Serves /<behaviour>/<file>, also for an absolute address, as proxies receive it."""
 
     def log_message(self, *args):
         pass
@@ -114,11 +114,11 @@ class Server(ThreadingHTTPServer):
     request_queue_size = 64
 
     def handle_error(self, request, client_address):
-        """Clients of these tests hang up all the time."""
+        """Stay silent, because clients in these tests often hang up."""
 
 
 class Web:
-    """What the tests see of the server."""
+    """The tests' view of the server."""
 
     def __init__(self, address):
         self.address = address
@@ -152,7 +152,7 @@ def size_and_hash(data):
 
 @pytest.fixture
 def little_mnist(web, monkeypatch):
-    """Stand four small files in for those of MNIST. Returns their contents by name; the server has them too."""
+    """Replace the MNIST files by four small ones, which the server has too; return their contents by name."""
     rng = np.random.default_rng(7)
     arrays = [
         rng.integers(0, 256, (23, 6, 5), dtype=np.uint8),
@@ -174,7 +174,7 @@ def little_mnist(web, monkeypatch):
 
 @pytest.fixture
 def online(monkeypatch):
-    """Allow connections, to this machine: mirrors are set by each test, and time-outs are short."""
+    """Allow connections to this machine, with short time-outs; each test sets its mirrors."""
     monkeypatch.delenv("XPNET_OFFLINE")
     monkeypatch.setattr(download, "MIRRORS", ())
     monkeypatch.setattr(download, "READ_TIMEOUT", 1.0)  # soon, but not too soon for a busy machine

@@ -1,4 +1,4 @@
-"""The cache: good files are left alone, bad ones set aside, and any number of processes may fill it at once."""
+"""The cache: good files stay, bad ones are set aside, and any number of processes may fill it at once."""
 
 import errno
 import json
@@ -70,7 +70,7 @@ def test_a_bad_file_is_fetched_once_and_then_named(filled, web, online, monkeypa
     with pytest.raises(DownloadError, match=rf"cannot fetch {FIRST}(.|\n)*another SHA-256"):
         load_mnist(filled)
     assert web.hits == [f"/wrong/{FIRST}"]
-    # It keeps its name and place as long as there is nothing better.
+    # It keeps its name and place until a good file is there.
     assert (filled / FIRST).read_bytes() == b"bad"
     assert not [*filled.glob("*.bad")]
 

@@ -1,4 +1,4 @@
-"""Datasets: what they hold, what they refuse, and which one is taken when none is named."""
+"""Datasets: their contents, their errors, and the default dataset."""
 
 import gzip
 import re
@@ -213,7 +213,7 @@ def test_load_by_name(monkeypatch, no_sockets):
         load_dataset("mnist", data_dir=3)
 
 
-# Which dataset is taken when none is named
+# The default dataset
 
 
 def test_mnist_is_taken_where_it_is(tmp_path, little_mnist, no_sockets):
@@ -258,7 +258,7 @@ def test_digits_are_taken_soon_where_nothing_answers(damaged, tmp_path, web, onl
         for name in little_mnist:
             (tmp_path / name).write_bytes(b"bad")
     assert load_falls_back(tmp_path, r"\(no mirror answers\)") < 3
-    # What is damaged stays in its place until there is something better.
+    # A damaged file stays in its place until a good one is there.
     assert {path.read_bytes() for path in tmp_path.iterdir()} == ({b"bad"} if damaged else set())
 
 

@@ -1,4 +1,4 @@
-"""Downloads: a server does each thing that servers and networks do, and no wait is without end."""
+"""Downloads: a server misbehaves in every way that servers and networks do, and every wait ends."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from xpnet.data import DownloadError, download, fetch_mnist
 
 FIRST = "train-images-idx3-ubyte.gz"
 
-# What a mirror does, how often it is asked for the file, and the cause that the error gives.
+# The behaviour of a mirror, the number of requests to it, and the cause in the error.
 FAULTS = {
     "403": (1, "HTTP status 403"),
     "404": (1, "HTTP status 404"),

@@ -1,4 +1,4 @@
-"""Images of another kind are noticed, and good ones are never suspected."""
+"""Images of another kind cause a warning, and good ones never do."""
 
 import warnings
 
@@ -22,7 +22,7 @@ def make(x, y, t, labels, **how):
 
 def test_floats_that_nobody_divided_are_suspected(samples):
     x, y, t, labels = samples
-    with pytest.warns(DataWarning, match="floats from 0 to 16, all whole, look like pixels that nobody has divided"):
+    with pytest.warns(DataWarning, match="floats from 0 to 16, all whole, look like unscaled pixels"):
         make(x.astype(np.float32), y, t.astype(np.float32), labels)
 
 
@@ -68,6 +68,52 @@ def test_what_predictions_are_asked_for_is_compared(mnist, change, guess):
             check_alike("images", facts, change(images), 255.0)
 
 
+@pytest.mark.parametrize("turn", [lambda t: t.swapaxes(1, 2), lambda t: np.rot90(t, axes=(1, 2))], ids=["T", "rot90"])
+def test_images_that_are_transposed_or_turned_are_suspected(mnist, digits, turn):
+    for data in (mnist, digits):
+        for n in (20, 100, 700):
+            with pytest.warns(DataWarning, match="transposed, or turned by 90 degrees") as warned:
+                check_alike("images", data.facts, turn(data.test_images[:n]), data.pixel_max)
+            assert len(warned) == 1
+        changed = Facts.of(turn(data.train_images), data.pixel_max)
+        with pytest.warns(DataWarning, match="transposed"):
+            check_alike("images", changed, data.test_images[:500], data.pixel_max)
+        standard = (data.train_images / data.pixel_max - 0.13) / 0.31
+        with pytest.warns(DataWarning, match="transposed"):
+            check_alike("images", Facts.of(standard, 1.0), turn(standard[:100]), 1.0)
+        dark = data.pixel_max - data.train_images
+        with pytest.warns(DataWarning, match="transposed"):
+            check_alike("images", Facts.of(dark, data.pixel_max), turn(dark[:100]), data.pixel_max)
+
+
+def test_channels_first_are_suspected_of_a_network_of_images():
+    with pytest.warns(
+        DataWarning, match=r"input_shape=\(1, 28, 28\): channels first\? .* give \(28, 28, 1\)"
+    ) as warned:
+        xpnet.Network([xpnet.Conv2D(2, 3, padding=1), xpnet.Flatten(), xpnet.Dense(10)], input_shape=(1, 28, 28))
+    assert len(warned) == 1
+    assert warned[0].filename == __file__
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for shape in ((28, 28, 1), (28, 28, 3), (1, 28, 1), (3, 3, 28), (28, 28)):
+            xpnet.Network([xpnet.Conv2D(2, 1), xpnet.Flatten(), xpnet.Dense(10)], input_shape=shape)
+        xpnet.Network([xpnet.Flatten(), xpnet.Dense(10)], input_shape=(1, 28, 28))
+
+
+def test_sorted_labels_are_suspected_where_nothing_shuffles(digits):
+    order = np.argsort(digits.train_labels, kind="stable")
+    data = make(digits.train_images[order], digits.train_labels[order], digits.test_images, digits.test_labels)
+    settings = {"dataset": data, "epochs": 1, "progress": False}
+    with pytest.warns(DataWarning, match="in the order of their classes"):
+        xpnet.train("tutorial", **settings)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        xpnet.train("mlp", **settings)
+        xpnet.train("tutorial", **settings | {"dataset": digits})
+    with pytest.warns(DataWarning, match="no training images of"):
+        data.first(300)
+
+
 def test_floats_that_nobody_divided_are_refused_by_a_network_for_pixels(mnist):
     facts, images = Facts.of(mnist.train_images, 255.0), mnist.test_images[:9].astype(np.float32)
     with pytest.raises(DataError, match="images: floats that a network sees from 0 to 255"):
@@ -77,7 +123,7 @@ def test_floats_that_nobody_divided_are_refused_by_a_network_for_pixels(mnist):
 
 
 def test_good_images_raise_no_alarm(mnist, digits):
-    """Not one by one, nor class by class, nor shifted, nor as floats, nor standardised throughout."""
+    """No warning: one by one, class by class, shifted, as floats, or standardised throughout."""
     rng = np.random.default_rng(0)
     clothes = np.clip(rng.normal(0.3, 0.3, (200, 28, 28)), 0, 1)  # as bright as those of Fashion-MNIST
     for images, labels, pixel_max in (
@@ -93,6 +139,11 @@ def test_good_images_raise_no_alarm(mnist, digits):
                 check_alike("images", facts, image[None], pixel_max)
             for k in range(10):
                 check_alike("images", facts, images[labels == k], pixel_max)
+                check_alike("images", facts, images[labels == k][:20], pixel_max)
+            for n in (20, 30, 50):
+                for _ in range(100):
+                    check_alike("images", facts, images[rng.choice(len(images), n)], pixel_max)
+            check_alike("images", facts, np.roll(images[:, ::-1, ::-1], (-2, 1), axis=(1, 2)), pixel_max)
             check_alike("images", facts, np.roll(images, 3, axis=2), pixel_max)
             check_alike("images", facts, (images / pixel_max).astype(np.float32), pixel_max)
             check_alike("images", Facts.of(standard, 1.0), standard[:100], 1.0)

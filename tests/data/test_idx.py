@@ -1,4 +1,4 @@
-"""IDX: files built by hand are read, what is written is what the format says, and all else is refused by name."""
+"""IDX: hand-built files are read, written files follow the format, and all others are refused by name."""
 
 import errno
 import gzip

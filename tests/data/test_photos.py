@@ -1,4 +1,4 @@
-"""Photographs of digits: what is found on them, and what cannot be read."""
+"""Photographs of digits: ink that is found, and pictures that cannot be read."""
 
 import contextlib
 import io
@@ -27,7 +27,7 @@ def alike(image, other):
     return np.corrcoef(np.ravel(image), np.ravel(other))[0, 1]
 
 
-# What is found
+# Ink that is found
 
 
 def test_a_digit_is_laid_out_as_those_of_mnist():
@@ -104,7 +104,7 @@ def test_every_kind_of_picture_gives_the_same_digit(kind, tmp_path):
 def test_the_rotation_that_a_camera_notes_is_applied(orientation, turn, tmp_path):
     exif = Image.Exif()
     exif[0x0112] = orientation
-    # A camera held in another way stores the picture turned, and how it is to be turned back.
+    # A rotated camera stores a rotated picture, with a tag that says how to rotate it back.
     Image.fromarray(np.rot90(SEVEN, turn)).save(tmp_path / "photo.jpg", quality=95, exif=exif)
     assert load_image(tmp_path / "photo.jpg").shape == SEVEN.shape
     assert alike(prepare_digit(tmp_path / "photo.jpg"), prepare_digit(SEVEN)) > 0.99
@@ -124,7 +124,7 @@ def test_grey_levels():
     assert load_image(np.uint16([[65535, 0]])).tolist() == [[1.0, 0.0]]
 
 
-# Pages as they are: each takes a page with a dark digit on light paper, from 0 to 255
+# Realistic pages: each function changes a page with a dark digit on light paper, from 0 to 255
 
 
 def light_of(page, factor):
@@ -161,7 +161,7 @@ PAGES = {
 
 
 def page_of(digit, rng):
-    """Return a page with a digit of MNIST, enlarged, anywhere on it."""
+    """Return a page with an enlarged MNIST digit in a random place."""
     side = int(rng.integers(110, 180))
     ink = np.asarray(Image.fromarray(digit).resize((side, side), Image.Resampling.BICUBIC)) / 255
     page = np.full((300, 220), 235.0)
@@ -172,7 +172,7 @@ def page_of(digit, rng):
 
 @pytest.mark.parametrize("kind", PAGES)
 def test_digits_are_found_on_a_page(kind, mnist):
-    """What was put on the page comes back nearly as it was: at least 38 times of 40, every other one inverted."""
+    """A digit on a page comes back nearly unchanged, at least 38 times of 40; every other page is inverted."""
     rng = np.random.default_rng(4)
     good = 0
     for i, digit in enumerate(mnist.test_images[rng.permutation(10000)[:40]]):
@@ -194,7 +194,7 @@ def test_what_is_far_away_or_large_is_read_alike():
         assert alike(prepare_digit(np.kron(SEVEN, np.ones((factor, factor), np.uint8))), small) > 0.97
 
 
-# What is not found, and what cannot be read
+# Pages without ink, and pictures that cannot be read
 
 
 BLANK = {

@@ -1,4 +1,4 @@
-"""Preprocessing, against the same thing in plain Python, on every backend."""
+"""Preprocessing, against plain Python, on every backend."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Networks to export: one of every layer there is, and every recipe, trained for a moment."""
+"""Networks to export: one with every layer, and every recipe, trained briefly."""
 
 import numpy as np
 import pytest

@@ -1,6 +1,6 @@
-"""Keras: the model answers as xpnet does, on each library that Keras runs on, and after it was saved.
+"""Keras: the model answers like xpnet, on each library that Keras runs on, and after saving.
 
-Keras takes its library when it is imported, so every one of them has a process.
+Keras chooses its library at import, so each library has its own process.
 """
 
 import importlib.util

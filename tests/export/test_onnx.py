@@ -1,4 +1,4 @@
-"""ONNX: the model passes the checker, and onnxruntime answers as xpnet does."""
+"""ONNX: the model passes the checker, and onnxruntime answers like xpnet."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""The page to draw on: its scripts compute what xpnet computes, and it answers in a browser."""
+"""The page to draw on: its scripts compute the same as xpnet, and it works in a browser."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def node(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def chromium(tmp_path_factory):
-    """Return a function that opens a page and returns what it then looks like."""
+    """Return a function that opens a page and returns its final state."""
     program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if program is None:
         pytest.skip("chromium is not installed")
@@ -111,7 +111,7 @@ def test_drawings_are_laid_out_as_photographs_are(node, size):
 
 
 def test_predict_reads_a_picture_of_the_drawing_alike(node):
-    """The ink is known on the page; a photograph of it must come to nearly the same pixels."""
+    """A photograph of the page must give nearly the same pixels as the page's own ink."""
     rasters, pixels = node(
         """const inks = given("drawings").map((d) => rasterize(d.strokes));
         console.log(JSON.stringify([inks.map((ink) => Array.from(ink.data)),

@@ -1,4 +1,4 @@
-"""PyTorch: the plain model answers as xpnet does."""
+"""PyTorch: the plain model answers like xpnet."""
 
 import sys
 
@@ -10,7 +10,7 @@ from xpnet.export import ExportError, to_torch
 
 
 def answers(torch, network, images):
-    """Run the model the way its documentation says."""
+    """Run the model as its documentation says."""
     x = images.reshape(len(images), *network.input_shape) / np.float32(network.pixel_max)
     if x.ndim == 4:
         x = x.transpose(0, 3, 1, 2)

@@ -1,6 +1,6 @@
-"""Automatic differentiation through the forward pass agrees with the gradients that are written by hand.
+"""Automatic differentiation through the forward pass agrees with the hand-written gradients.
 
-JAX and torch differentiate what the layers compute, without a look at `backward`: an independent judge of every layer,
+JAX and torch differentiate the forward pass without using `backward`, an independent check of every layer,
 loss and recipe. It also keeps forward functions differentiable: torch refuses one that overwrites an array it needs.
 """
 
@@ -53,7 +53,7 @@ IMAGE_LAYERS = [
 
 
 def automatic(backend, function, params):
-    """Differentiate a function of parameters by the library's own means."""
+    """Differentiate a function of parameters with the library's autograd."""
     library = backend.spec.partition(":")[0]
     if library == "jax":
         jax = pytest.importorskip("jax")
@@ -141,7 +141,7 @@ def test_the_tutorials_dropout_goes_backward_outside_training_too():
 
 
 def test_where_a_unit_is_exactly_zero_the_libraries_take_half(backend):
-    """The one honest difference: `maximum` has no slope where both are equal; theirs is 1/2, xpnet's 0."""
+    """The only real difference: `maximum` has no derivative at a tie; theirs is 1/2, xpnet's is 0."""
     net = Network([Dense(2), ReLU(), Dense(1, bias=False)], input_shape=(2,))
     xp = backend.xp
     params = [{"weight": np.eye(2), "bias": np.zeros(2)}, {}, {"weight": np.ones((2, 1))}]

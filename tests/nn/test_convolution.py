@@ -32,7 +32,7 @@ GEOMETRY = {
 
 
 def naive_conv2d(x, w, b, stride, padding):
-    """Loop over everything."""
+    """Convolve with plain loops."""
     x = np.pad(x, ((padding[0],) * 2, (0, 0), (padding[1],) * 2, (0, 0)))
     kh, filters, kw, _ = w.shape
     height, width = (x.shape[0] - kh) // stride[0] + 1, (x.shape[2] - kw) // stride[1] + 1

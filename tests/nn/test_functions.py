@@ -1,4 +1,4 @@
-"""What all public functions have in common: shapes, dtypes, devices, layouts, and that nothing is changed in place."""
+"""Properties of all public functions: shapes, dtypes, devices, layouts, and no changes in place."""
 
 import dataclasses
 
@@ -33,7 +33,7 @@ def dense_cases(n, f, k):
     yield losses.softmax_cross_entropy_backward, [logits, logits], {}, [logits]
     yield losses.squared_error, [logits, logits], {}, [()]
     yield losses.squared_error_backward, [logits, logits], {}, [logits]
-    if n:  # of no samples there is no mean
+    if n:  # the mean of no samples is undefined
         yield norm_forward, [rows, (f,), (f,)], {}, [rows, (f,), (f,)]
         yield norm_backward, [rows, (f,), (f,), rows], {}, [rows, (f,), (f,)]
     yield normalize, [rows, (f,), (f,), (f,)], {}, [rows]
@@ -98,7 +98,7 @@ def shift(n):
 
 
 def drawn(shape, dtype, seed):
-    """Draw numbers that stay away from 0 and from each other: no kink or tie lies within rounding."""
+    """Draw numbers away from 0 and from each other, so that rounding reaches no kink or tie."""
     x = np.random.default_rng(seed).permutation(int(np.prod(shape)) + 1)[1:].reshape(shape) + 0.5
     return (x / (x.size + 1.0)).astype(dtype)
 
@@ -113,7 +113,7 @@ def name_of(case):
 
 
 def check(case, dtype, move, to_numpy):
-    """Call a function; check what holds for all of them; return its results on the host."""
+    """Call a function, check the common properties, and return its results on the host."""
     function, shapes, arguments, expected = case
     hosts = [drawn(shape, dtype, seed) for seed, shape in enumerate(shapes)]
     arrays = [move(host) for host in hosts]
@@ -174,7 +174,7 @@ def test_the_layout_of_an_array_changes_nothing(layout, sizes):
         other = check(case, "float64", LAYOUTS[layout], np.asarray)
         for a, b in zip(plain, other, strict=True):
             if a is not None:
-                # Another order of summation, no more.
+                # Only the order of summation differs.
                 np.testing.assert_allclose(b, a, rtol=1e-12, atol=1e-13, err_msg=name_of(case))
 
 
@@ -211,7 +211,7 @@ def batch_shape(sample, n):
 @pytest.mark.parametrize("training", [True, False], ids=["training", "evaluation"])
 @pytest.mark.parametrize(("layer", "sample"), LAYERS, ids=str)
 def test_layers_keep_their_promises(backend, layer, sample, training):
-    """Shapes as announced, gradients shaped like what they are of, the input and the state left alone."""
+    """Shapes are as declared, gradients have the shapes of their arrays, and input and state do not change."""
     n, rng = 3, np.random.default_rng(0)
     host = layer.init(rng, sample), layers.draw(layer.statistics(sample), rng)
     params, state = ({k: backend.asarray(v) for k, v in d.items()} for d in host)
@@ -246,7 +246,7 @@ def test_layers_keep_their_promises(backend, layer, sample, training):
 
 @pytest.mark.parametrize(("layer", "sample"), LAYERS, ids=str)
 def test_layers_take_a_batch_of_one(backend, layer, sample):
-    """In training too, but for batch normalization of features, which says so."""
+    """This holds in training too, except for batch normalization of features, which raises an error."""
     rng = np.random.default_rng(0)
     host = layer.init(rng, sample), layers.draw(layer.statistics(sample), rng)
     params, state = ({k: backend.asarray(v) for k, v in d.items()} for d in host)

@@ -20,7 +20,7 @@ ACTIVATIONS = {
 
 
 def values(rng, *shape):
-    """Numbers that keep away from the kinks at 0."""
+    """Numbers away from the kink at 0."""
     x = rng.normal(size=shape)
     return x + 0.1 * np.sign(x)
 

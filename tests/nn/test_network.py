@@ -1,4 +1,4 @@
-"""The network: shapes, parameters in one vector, gradients of the whole, predictions."""
+"""The network: shapes, parameters, gradients of the whole, predictions."""
 
 import copy
 import pickle
@@ -30,7 +30,7 @@ from xpnet.nn.layers import Context
 
 
 def trained(network, backend=None, dtype="float32"):
-    """Give a network the weights that it starts with."""
+    """Return a network with its initial weights."""
     params, state = network.init(np.random.default_rng(0)), network.init_state()
     return TrainedNetwork(network, params, state, backend or xpnet.get_backend("numpy"), dtype)
 
@@ -183,7 +183,7 @@ KINDS = ["u1", "i1", "u2", ">i2", "u4", ">i4", "u8", "i8", "f2", ">f2", "f4", ">
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_prediction_takes_every_kind_of_number(backend, dtype):
-    """Of NumPy, whatever the network's library has of them."""
+    """NumPy's precisions, whichever of them the network's library supports."""
     with backend.session(dtype):
         bound = trained(DENSE, backend, dtype)
     here = trained(DENSE, dtype="float64")
@@ -207,7 +207,7 @@ def test_prediction_of_nothing_is_nothing(backend, images):
     ("images", "error", "words"),
     [
         (np.zeros((2, 5)), ShapeError, r"\(2, 5\)"),
-        (np.zeros(6), ShapeError, r"\(6,\)"),
+        (np.zeros(5), ShapeError, r"\(5,\)"),
         (np.zeros((2, 7)), ShapeError, r"\(2, 7\): this network takes \(n, ...\) with 6 numbers"),
         (np.float64(3.0), ShapeError, r"\(\)"),
         ([], ShapeError, r"\(0,\)"),

@@ -217,7 +217,7 @@ def test_a_momentum_of_one_forgets_all_but_the_last_batch():
 
 
 def test_how_many_samples_a_batch_needs():
-    """A variance takes two values: two samples of features, or one image of two pixels."""
+    """A variance needs two values: two samples of features, or one image of two pixels."""
     assert BatchNorm().minimum_batch((7,)) == 2
     assert BatchNorm().minimum_batch((1, 1, 7)) == 2
     assert BatchNorm().minimum_batch((1, 2, 7)) == 1

@@ -11,7 +11,7 @@ STEPS = 10
 
 
 def run(optimizer, gradients, theta, backend, schedule=None):
-    """Take a step for each gradient, the way the training loop does."""
+    """Take a step for each gradient, like the training loop."""
     xp = backend.xp
     t = np.arange(len(gradients))
     rates = optimizer.learning_rate * (schedule or Schedule()).factor(t / 5.0)
@@ -161,7 +161,7 @@ def test_hyperparameters_at_their_bounds_are_accepted():
     assert Cosine(1).length == 1
     assert (Adam(beta1=0.0, beta2=0.0).beta1, SGD(0.1, 0.0).momentum) == (0.0, 0.0)
     assert SGD(np.float32(0.5)).learning_rate == 0.5
-    # In the order of other libraries: what comes second there is not the weight decay.
+    # In other libraries the second positional argument is not the weight decay.
     assert (SGD(0.1, 0.9).momentum, RMSprop(0.1, 0.8).decay, Adam(1e-3, 0.8, 0.9).beta2) == (0.9, 0.8, 0.9)
 
 

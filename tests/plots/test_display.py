@@ -1,4 +1,4 @@
-"""Objects show themselves: in a notebook tables and pictures with their words, in a terminal one short line."""
+"""Displays of objects: tables and pictures with descriptions in a notebook, one short line in a terminal."""
 
 import html
 import re

@@ -1,4 +1,4 @@
-"""A figure in a file or a notebook: whole or not there, its words with it, in light and in dark."""
+"""A figure in a file or a notebook: written atomically, with its description, in the light and the dark style."""
 
 import base64
 import struct

@@ -1,4 +1,4 @@
-"""What goes on inside a network, drawn: the numbers in the pictures are those that were given."""
+"""Pictures of a network's inside show the numbers that were given."""
 
 import io
 import types
@@ -15,7 +15,7 @@ RNG = np.random.default_rng(5)
 
 
 def with_weights(network, **arrays):
-    """A network whose arrays are given: what pictures ask of a trained one."""
+    """A network with given arrays, and the interface that pictures need."""
     named = {name.replace("_", "."): value for name, value in arrays.items()}
     return types.SimpleNamespace(shapes=network.shapes, named_arrays=lambda: named)
 

@@ -1,4 +1,4 @@
-"""A notebook, executed: every object shows itself, every figure is drawn, and nobody wrote ``%matplotlib``."""
+"""An executed notebook displays every object and figure, without ``%matplotlib``."""
 
 import pytest
 

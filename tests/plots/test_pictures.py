@@ -1,4 +1,4 @@
-"""What is drawn is what was given; nothing is clipped, covered or too small; nothing global is touched."""
+"""Pictures show the given data; nothing is clipped, covered or too small; no global state changes."""
 
 import itertools
 import subprocess
@@ -64,7 +64,7 @@ def labels(n=30):
 
 
 def mistaken(n=30):
-    """Predictions of which every third is wrong, by one."""
+    """Predictions, of which every third is wrong by one."""
     return labels(n) + (np.arange(n) % 3 == 2)
 
 

@@ -35,11 +35,11 @@ from xpnet.runs.checkpoint import (
     save_arrays,
 )
 
-# Files take the time they take.
+# The time of file operations varies.
 on_disk = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 posix = pytest.mark.skipif(sys.platform == "win32", reason="a matter of POSIX")
 
-# What a reader of the format needs to know, for one of our own.
+# The parts of the format that this file's own reader needs.
 DTYPES = {
     "F64": "<f8",
     "F32": "<f4",
@@ -53,7 +53,7 @@ DTYPES = {
 
 
 def read_independently(path):
-    """Read a safetensors file by the letter of the format: a length, a table in JSON, the numbers."""
+    """Read a safetensors file by the format's definition: a length, a JSON table, the numbers."""
     data = path.read_bytes()
     (length,) = struct.unpack("<Q", data[:8])
     header = json.loads(data[8 : 8 + length])
@@ -79,7 +79,7 @@ def as_safetensors(header, body=b""):
 
 
 def arrays_of(epoch):
-    """Return what the checkpoint of an epoch must hold."""
+    """Return the contents that an epoch's checkpoint must have."""
     rng = np.random.default_rng(epoch)
     return {"theta": rng.random(7_001), "state.0": rng.random((3, 5)).astype(np.float32)}
 
@@ -337,7 +337,7 @@ def test_wrong_metadata_is_refused(small, extra, value):
 
 
 def checked(description, arrays):
-    """Build a file whose checksum is right, as only someone who means it would."""
+    """Build a file with a correct checksum, as only an attacker would."""
     from xpnet.runs.checkpoint import _checksum
 
     metadata = {"xpnet.meta": description, "xpnet.sha256": _checksum(arrays, description)}
@@ -571,7 +571,7 @@ def test_a_file_in_the_way_is_named_before_any_work(tmp_path, place):
     way = tmp_path / "run" / place if place else tmp_path / "file"
     way.write_text("mine")
     directory = RunDirectory(tmp_path / "run" if place else way)
-    with pytest.raises(ValueError, match=r"output_dir=.*not a folder one can write to") as caught, directory.lock():
+    with pytest.raises(ValueError, match=r"output_dir=.*not a writable folder") as caught, directory.lock():
         pytest.fail("the work has begun")
     assert str(way) in str(caught.value)
     assert way.read_text() == "mine"
@@ -705,7 +705,7 @@ def test_the_lock_is_released_and_removed_however_the_run_ends(tmp_path):
 
 
 def test_a_busy_folder_elsewhere_is_not_taken_for_this_one(tmp_path):
-    """An error from inside the run stays what it is."""
+    """An error from inside the run is raised unchanged."""
     other, mine = (RunDirectory(tmp_path / name) for name in ("other", "mine"))
     with other.lock(), pytest.raises(BusyError, match="other"), mine.lock():
         other.lock().__enter__()
@@ -714,7 +714,7 @@ def test_a_busy_folder_elsewhere_is_not_taken_for_this_one(tmp_path):
 
 
 def test_only_one_of_many_gets_in_at_a_time(tmp_path):
-    """Locks are taken and removed in a hurry: nobody may hold one that somebody else has removed."""
+    """Locks are taken and removed quickly; no process may hold one that another has removed."""
     inside, most, entered = [], [], []
     barrier = threading.Barrier(4)
 
@@ -752,7 +752,7 @@ def test_the_last_two_are_kept(run):
 
 
 def test_a_checkpoint_cannot_be_changed_and_is_equal_to_itself_alone():
-    """Arrays have no one truth value, so two of them are not compared by accident."""
+    """Arrays have no single truth value, so a checkpoint is equal only to itself."""
     one = checkpoint(1)
     for part, name in ((one, "epoch"), (RunDirectory(None), "path")):
         with pytest.raises(dataclasses.FrozenInstanceError):
@@ -801,7 +801,7 @@ def empty(path):
 
 
 def zeros(path):
-    """What some file systems leave after a power failure: the length, but not the bytes."""
+    """Some file systems keep the length after a power failure, but not the bytes."""
     path.write_bytes(bytes(path.stat().st_size))
 
 
@@ -943,7 +943,7 @@ class Writers:
         return int(number)
 
     def end(self, announced=()):
-        """Wait for the child's end; return the epochs that it has announced and how it ended."""
+        """Wait for the child's end; return the epochs that it has announced, and its exit status."""
         epochs = list(announced)
         while True:
             word, number = self.process.stdout.readline().split()
@@ -1014,8 +1014,8 @@ DYING_STEP_BY_STEP = """
 
 @posix
 def test_a_write_that_dies_at_any_of_its_steps_leaves_a_whole_checkpoint(run):
-    """What chance seldom hits: death before each call by which a write changes the disk."""
-    # A copy in a folder of its own, beside which there is room.
+    """Random kills rarely hit these moments: death before each call by which a write changes the disk."""
+    # A copy in its own folder, next to which there is room.
     base = run.path / "base"
     (run.path / "checkpoints").rename(run.path / "kept")
     base.mkdir()

@@ -1,4 +1,4 @@
-"""Evaluation: counts by hand and by scikit-learn, and what cannot be counted."""
+"""Evaluation: counts by hand and by scikit-learn, and invalid input."""
 
 import json
 
@@ -39,7 +39,7 @@ def test_numbers_are_those_of_scikit_learn(drawn):
 
 
 def test_a_table_by_hand():
-    """Class 1 is there and never predicted, class 2 is predicted and not there: no number, and no warning."""
+    """Class 1 has samples but no predictions, class 2 the reverse: both give NaN without a warning."""
     labels, predictions = np.asarray([0, 0, 0, 1]), np.asarray([0, 0, 2, 0])
     found = Evaluation(predictions, confusion_matrix(labels, predictions, 3))
     assert found.confusion.tolist() == [[2, 0, 1], [1, 0, 0], [0, 0, 0]]

@@ -1,4 +1,4 @@
-"""The record of a run: what is written is read back to the last bit, and nothing else is taken for one."""
+"""The record of a run: reading gives what was written, to the last bit, and refuses anything else."""
 
 import contextlib
 import dataclasses
@@ -16,10 +16,10 @@ from xpnet.runs.history import COLUMNS, METRICS
 
 HEADER = "epoch,train_loss,train_accuracy,val_loss,val_accuracy,test_loss,test_accuracy,seconds"
 
-# Files take the time they take.
+# The time of file operations varies.
 on_disk = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
-# What a file of three epochs must look like, written by hand.
+# A hand-written file of three epochs.
 RECORDS = [
     Record(0, 0.5, 0.75, None, None, 0.625, 0.5, 1.5),
     Record(1, 0.1, 1 / 3, 2.5, 0.875, None, None, 0.0),

@@ -1,4 +1,4 @@
-"""The folder of a finished run: what was saved opens again, and what was damaged since is refused by name."""
+"""The folder of a finished run: it opens again, and damaged files are refused by name."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from xpnet import BatchNorm, CheckpointError, Conv2D, Dense, Dropout, Flatten, H
 from xpnet.runs.checkpoint import load_arrays, save_arrays
 from xpnet.runs.run import CONFIG, HISTORY, MODEL, load_config, load_history
 
-# Files take the time they take.
+# The time of file operations varies.
 on_disk = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.too_slow])
 
 NETWORK = Network([Conv2D(2, 3), BatchNorm(), ReLU(), Flatten(), Dropout(0.3), Dense(10)], (8, 8))
@@ -55,7 +55,7 @@ def change_config(folder, change):
 
 
 def write_model(folder, change_arrays=None, change_network=None):
-    """Write the weights anew, changed, with a checksum that is right."""
+    """Write changed weights with a correct checksum."""
     arrays, meta = load_arrays(folder / MODEL)
     if change_arrays:
         change_arrays(arrays)
@@ -65,7 +65,7 @@ def write_model(folder, change_arrays=None, change_network=None):
     save_arrays(folder / MODEL, arrays, meta)
 
 
-# What is whole opens ------------------------------------------------------------------------------------------------
+# Undamaged folders open ---------------------------------------------------------------------------------------------
 
 
 def test_what_was_saved_opens_with_the_very_weights(saved, digits):
@@ -168,7 +168,7 @@ def test_of_a_class_that_was_defined_anew_the_last_counts(monkeypatch):
         assert type(Network.from_config(network.to_config()).layers[1]) is notebook.Mine
 
 
-# What is damaged is refused -----------------------------------------------------------------------------------------
+# Damaged folders are refused ----------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_is_no_run_is_named(tmp_path):
@@ -178,7 +178,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         with pytest.raises(TypeError, match=f"^directory={other}: must be a path"):
             xpnet.load(other)
     (tmp_path / "file").write_text("mine")
-    assert_refused(tmp_path / "file", "not the folder of a run")
+    assert_refused(tmp_path / "file", "is a file: give the folder of the run that it is in")
 
 
 def test_a_run_that_is_not_finished_is_named(folder):
@@ -260,7 +260,7 @@ def test_the_weights_of_another_recipe_are_refused_by_name(folder, tmp_path, dig
         (lambda a: a.update({"layers.5.bias": np.zeros(10, np.int32)}), "layers.5.bias is int32 instead of"),
         (lambda a: a.update({"layers.5.bias": np.zeros(10, np.float16)}), "layers.5.bias is float16 instead of"),
         (lambda a: a.update({"layers.5.bias": np.full(10, np.nan)}), "layers.5.bias holds NaN or infinity"),
-        (lambda a: a.update({"layers.5.bias": np.full(10, 1e39)}), "layers.5.bias holds numbers that float32 has not"),
+        (lambda a: a.update({"layers.5.bias": np.full(10, 1e39)}), "layers.5.bias holds numbers too large for float32"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(folder, change, words):
@@ -280,7 +280,7 @@ def test_weights_that_do_not_say_whose_they_are_are_refused(folder):
         assert_refused(folder, MODEL, "does not say of which network")
 
 
-# A file whose checksum is right, and whose contents are not: only someone who means it writes one. ------------------
+# Malicious files: the checksum is correct, the contents are not -------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -373,7 +373,7 @@ def test_no_bytes_bring_forth_another_error(saved, tmp_path_factory, name, data)
     network = network_or_refusal(folder)
     if network is None:
         return
-    # What is not the network's, such as the seed, may be changed without being seen: not the network.
+    # Settings outside the network, such as the seed, may change unnoticed; the network may not.
     theirs = xpnet.load(saved)
     assert network.layers == theirs.layers
     for key, array in theirs.named_arrays().items():
@@ -384,14 +384,14 @@ def test_no_bytes_bring_forth_another_error(saved, tmp_path_factory, name, data)
 
 
 def contents(folder):
-    """Return what each file holds; of the weights the numbers, since safetensors orders its header at random."""
+    """Return the contents of each file; for weights only the numbers, since safetensors orders its header randomly."""
     whole = {path.name: path.read_bytes() for path in folder.iterdir()}
     return whole | {MODEL: {name: array.tolist() for name, array in load_arrays(folder / MODEL)[0].items()}}
 
 
 @pytest.mark.slow
 def test_a_failing_save_leaves_every_file_whole(folder, digits, monkeypatch):
-    """Whatever call fails: each file is the old one or the new one."""
+    """Whichever call fails, each file is the old one or the new one."""
     run = xpnet.fit(Network([Dense(10, init_weight=HeUniform())], (64,)), digits.first(30), epochs=1, progress=False)
     run.save(folder.with_name("new"))
     versions = [contents(folder), contents(folder.with_name("new"))]

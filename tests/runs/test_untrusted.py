@@ -1,5 +1,6 @@
-"""A folder that a stranger has made, or an accident has changed: refused in bounded memory and time, and by name."""
+"""Untrusted and damaged folders are refused by name, in bounded memory and time."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -100,6 +101,18 @@ def test_numbers_that_are_none_are_refused(folder, number):
     assert number in text
     (folder / CONFIG).write_text(text)
     refusal(xpnet.load, folder)
+
+
+@pytest.mark.parametrize("number", [10**400, -(10**400), True, "1", None, [], 1e308, 0, -1, 5e-324])
+@pytest.mark.parametrize("name", ["low", "high", "mean", "deviation", "edge", "stretch", "kind", "sample_shape"])
+def test_any_facts_of_images_are_read_or_passed_over(folder, digits, name, number):
+    config = json.loads((folder / CONFIG).read_text())
+    change_config(folder, images=config["images"] | {name: number})
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", xpnet.DataWarning)
+        network = xpnet.load(folder)
+        with contextlib.suppress(xpnet.DataError):  # images of another scale
+            assert network.predict(digits.test_images[:30] / 16).shape == (30,)
 
 
 @pytest.mark.parametrize("name", [CONFIG, HISTORY, MODEL])

@@ -1,4 +1,4 @@
-"""The procedure of the NumPy tutorial, straight down the page: what the recipe `tutorial` must agree with.
+"""The procedure of the NumPy tutorial in plain loops, with which the recipe `tutorial` must agree.
 
 Written from the description of the procedure (its order of draws, its two slips, its error), not from xpnet: loops over
 single images, and nothing of the library is used.
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def train(x, labels, x_test, labels_test, *, seed, hidden, rate, epochs):
-    """Return a row an epoch: training error, training hits, test error, test hits."""
+    """Return one row per epoch: training error, training hits, test error, test hits."""
     rng = np.random.RandomState(seed)
     classes = 10
     w1 = 0.2 * rng.random((x.shape[1], hidden)) - 0.1

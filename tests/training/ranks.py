@@ -1,6 +1,6 @@
 """Work for the processes of an MPI job: ``mpiexec -n 3 python ranks.py TASK FOLDER [JSON]``.
 
-Each rank writes what it has got to a file of its own, for a test to compare.
+Each rank writes its results to its own file, for a test to compare.
 """
 
 import json
@@ -35,14 +35,14 @@ def curves(folder, works):
 
 
 def long(folder, settings):
-    """Leave the process's number for who wants to kill it, and train for long."""
+    """Write the process's number, so that a test can kill it, and train for long."""
     (folder / f"pid-{rank()}").write_text(str(os.getpid()))
     run = xpnet.train(**settings, dataset="digits", progress=False, distributed="mpi", output_dir=folder / "run")
     save(run, folder / f"end-{rank()}.npz")
 
 
 def differ(folder, settings):
-    """Let one rank be about to do something else."""
+    """Let one rank have other settings."""
     xpnet.train(**settings[min(rank(), len(settings) - 1)], progress=False, distributed="mpi")
 
 

@@ -1,4 +1,4 @@
-"""What tests of whole runs share: a run that stops by accident, and whether two runs are the same."""
+"""Helpers for tests of whole runs: a run that stops by accident, and a comparison of two runs."""
 
 import numpy as np
 

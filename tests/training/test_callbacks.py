@@ -87,7 +87,7 @@ def test_a_step_may_end_the_run_after_its_epoch_which_is_saved_and_resumes(few, 
 def test_what_is_no_callback_is_refused_before_any_work(few):
     class Keras:
         def on_epoch_end(self, epoch, logs=None):
-            """Do what Keras asks for."""
+            """Behave as Keras expects."""
 
     with pytest.raises(TypeError, match=r"^callbacks: Watch is a class: give an object of it, Watch\(\)"):
         fit(NETWORK, few, callbacks=[Watch], **SETTINGS)

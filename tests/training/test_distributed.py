@@ -1,6 +1,6 @@
-"""Many ranks: the result of one, to rounding; bit by bit the same on each; and never a hang.
+"""Many ranks: the result of one up to rounding, the same bits on each, and never a hang.
 
-What needs MPI runs `ranks.py` under ``mpiexec``. The rest runs ranks as threads that talk through memory.
+Tests that need MPI run `ranks.py` under ``mpiexec``. The others run ranks as threads that share memory.
 """
 
 import contextlib
@@ -59,7 +59,7 @@ def columns(rows, names=("train_loss", "train_accuracy", "val_loss", "val_accura
 
 
 class Together:
-    """What mpi4py's communicator does, for threads."""
+    """A substitute for mpi4py's communicator, for threads."""
 
     def __init__(self, size):
         self.size, self.barrier, self.places = size, threading.Barrier(size), [None] * size
@@ -100,7 +100,7 @@ class Together:
 
 @pytest.fixture
 def pretended(monkeypatch):
-    """A module in the place of mpi4py.MPI, whose one communicator is of a size that can be set."""
+    """A substitute for mpi4py.MPI, with one communicator whose size can be set."""
     mpi = types.ModuleType("mpi4py.MPI")
     mpi.IN_PLACE, mpi.COMM_TYPE_SHARED = "in place", "shared"
     mpi.COMM_WORLD = Together(1)
@@ -165,7 +165,7 @@ IMAGES = Network(
 
 @pytest.mark.parametrize("what", ["tutorial", "images"])
 def test_a_rank_without_samples_adds_nothing(backend, pretended, digits, what):
-    """Forwards and backwards on a batch of none, next to a rank that has them all; with batch normalization too."""
+    """An empty batch goes forward and backward next to a rank with all samples, with batch normalization too."""
     data = digits.first(6)
     tutorial, rng = RECIPES["tutorial"].build(data), np.random.default_rng(3)
     network, loss, chance = {
@@ -216,7 +216,7 @@ def test_threads_give_the_curves_of_one(pretended, digits, tmp_path, recipe):
     assert len(xpnet.History.from_csv(tmp_path / "run" / "history.csv")) == 2
     # The folder is there already: the first rank finds that out, and all of them raise it.
     assert [str(error).partition(": ")[2][:16] for error in on_ranks(3, work)] == ["holds a run alre"] * 3
-    # And from there one process goes on where three left off.
+    # One process continues where three stopped.
     resumed = xpnet.train(**settings | {"epochs": 2}, output_dir=tmp_path / "run", resume=True)
     assert resumed.history == runs[0].history
 
@@ -358,7 +358,7 @@ def test_exchanging_leaves_the_array_as_it_was(backend):
 
 
 def test_steps_one_by_one_are_the_same_steps(backend, few):
-    """What a library compiles as an epoch, it can also run step by step."""
+    """A library that compiles an epoch can also run it step by step."""
     stepwise = backend.stepwise()
     assert (stepwise.spec, stepwise.stepwise().spec) == (backend.spec, backend.spec)
     net = Network([Dense(7), BatchNorm(), Dense(10)], (64,))
@@ -568,7 +568,7 @@ def test_ranks_that_differ_do_not_start(tmp_path, change, words):
     result = task("differ", 3, tmp_path, [settings, settings | change, settings])
     assert result.returncode != 0
     assert words in result.stderr
-    assert "rank 2" not in result.stderr.partition("the ranks are not about to do the same")[2].partition("Start")[0]
+    assert "rank 2" not in result.stderr.partition("the ranks do not have the same settings")[2].partition("Start")[0]
 
 
 @needs_mpi

@@ -1,4 +1,4 @@
-"""Data that nobody would choose, numbers at the edge: what comes out is finite, or refused by name."""
+"""Unusual data and extreme numbers: the results are finite, or the input is refused by name."""
 
 import dataclasses
 import json
@@ -146,7 +146,7 @@ class Size(NamedTuple):
 
 @dataclasses.dataclass(frozen=True)
 class Sized(xpnet.Layer):
-    """A layer of one's own whose field is a tuple of its own kind."""
+    """A user's layer with a field that is a subclass of tuple."""
 
     size: Size = dataclasses.field(default_factory=lambda: Size(2, 3))
 
@@ -208,7 +208,11 @@ def test_arrays_of_another_library_are_moved(backend, digits):
             labels = bound.predict(array)
             assert type(labels) is type(array)
             assert backend.to_numpy(labels).tolist() == expected if array is not images else labels.tolist() == expected
-            np.testing.assert_allclose(bound.logits(array), here.logits(images), rtol=1e-4, atol=1e-5)
+            for method in ("logits", "predict_proba"):
+                numbers, wanted = getattr(bound, method)(array), getattr(here, method)(images)
+                assert type(numbers) is type(array)
+                numbers = numbers if array is images else backend.to_numpy(numbers)
+                np.testing.assert_allclose(numbers, wanted, rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.library

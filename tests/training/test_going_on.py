@@ -1,4 +1,4 @@
-"""Networks that live on: training from given weights, callbacks that see the network or end the run."""
+"""Training from given weights, and callbacks that see the network or end the run."""
 
 import numpy as np
 import pytest
@@ -24,7 +24,7 @@ def test_training_goes_on_from_given_weights(backend, few):
 
 def test_weights_that_are_not_used_are_told_of(few):
     first = fit(NETWORK, few, **SETTINGS)
-    with pytest.warns(UserWarning, match=r"^network: has weights, and training begins with new ones: say"):
+    with pytest.warns(UserWarning, match=r"^network: has weights, but training starts from new ones: pass"):
         again = fit(first.network, few, **SETTINGS)
     assert_same(again, first)
     assert_same(fit(first.network, few, initial="drawn", **SETTINGS), first)
@@ -61,7 +61,7 @@ def test_a_callback_may_look_at_the_network(backend, few):
     assert len(seen) == 3
     for name, array in run.network.named_arrays().items():
         np.testing.assert_array_equal(seen[-1].named_arrays()[name], array, err_msg=name)
-    # An epoch's network stays what it was, whatever training does next.
+    # The network of an epoch must not change when training continues.
     accuracies = [xpnet.evaluate(network, few).accuracy for network in seen]
     assert accuracies == [record.test_accuracy for record in run.history]
 

@@ -298,7 +298,7 @@ def finish(process):
 @pytest.mark.no_cover  # what it runs are other processes
 @pytest.mark.thorough
 def test_killed_runs_resume_to_the_same_end(tmp_path):
-    """Kill it whenever; it must always go on, and end bitwise where an undisturbed run does."""
+    """A killed run must always be resumable, and end with the same bits as an undisturbed one."""
     finish(start(tmp_path / "quiet"))
     rng = np.random.default_rng(0)
     for _ in range(12):

@@ -1,4 +1,4 @@
-"""Progress: what is shown where, and that showing it changes nothing and costs nothing."""
+"""Progress: the output in each place, which changes no result and takes no time."""
 
 import io
 import os
@@ -79,6 +79,18 @@ def test_where_it_runs_decides_what_is_shown(wanted, terminal, kind, monkeypatch
     assert type(report.reporter_for(wanted, CONFIG, 10, 3)) is kind
 
 
+def test_the_header_tells_that_the_first_epoch_compiles(capsys, few):
+    class Compiles(type(get_backend("numpy"))):
+        first_epoch = "the first epoch boils the kernels"
+
+    numpy = get_backend("numpy")
+    for backend in (Compiles(numpy.spec, numpy.xp, numpy.device), numpy):
+        xpnet.train("mlp", dataset=few, epochs=1, backend=backend, progress=True)
+    lines = capsys.readouterr().err.splitlines()
+    assert [line.split()[0] for line in lines] == ["recipe", "backend", "the", "epoch", "recipe", "backend", "epoch"]
+    assert lines[2] == "the first epoch boils the kernels"
+
+
 def test_a_terminal_shows_the_epoch_its_share_and_the_time_that_is_left(monkeypatch):
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
@@ -142,7 +154,7 @@ def parts(*lengths):
 
 
 class SlowBackend(type(get_backend("numpy"))):
-    """A device whose steps take a given time, by a clock that stands still otherwise."""
+    """A device whose steps take a given time, on a clock that otherwise stands still."""
 
     seconds = 0.0
 
@@ -204,7 +216,7 @@ def test_what_compiles_is_handed_whole_epochs_until_one_was_long(run_epochs):
 
 @pytest.mark.parametrize("recipe", ["mlp", "tutorial"])
 def test_pieces_change_nothing(recipe, backend, monkeypatch):
-    """Cut as small as can be, a run gives the same bits."""
+    """A run in the smallest pieces gives the same bits."""
     settings = {"dataset": "digits", "epochs": 2, "train_samples": 150, "backend": backend}
     whole = xpnet.train(recipe, progress=False, **settings)
     monkeypatch.setattr(pace, "SHORT", 0.0)

@@ -1,4 +1,4 @@
-"""Resuming: whatever stops a run, going on from its folder ends where a run that nothing stopped would have."""
+"""Resuming: whatever stops a run, resuming it gives the result of a run that was never stopped."""
 
 import json
 import os
@@ -39,7 +39,7 @@ from xpnet import (
 from xpnet.runs.checkpoint import RunDirectory, load_arrays, save_arrays
 
 DENSE = Network([Dense(9), ReLU(), Dropout(0.3), Dense(10)], (64,))
-# All that keeps a state or draws: shifts, running statistics, dropout.
+# Everything with state or random numbers: shifts, running statistics, dropout.
 IMAGES = Network(
     [RandomShift(1), Conv2D(3, 3, padding=1, bias=False), BatchNorm(), ReLU(), Flatten(), Dropout(0.2), Dense(10)],
     (8, 8),
@@ -49,7 +49,7 @@ QUIET = {"progress": False}
 
 @pytest.fixture(autouse=True)
 def _no_pictures(monkeypatch):
-    """Leave out what takes most of the time of such small runs, and is tested elsewhere."""
+    """Skip the parts that take most of the time of such small runs, and are tested elsewhere."""
     for name in ("training_curves", "confusion_matrix", "mistakes", "save"):
         monkeypatch.setattr(xpnet.plots, name, lambda *arguments, **settings: None)
 
@@ -138,7 +138,7 @@ def test_a_run_that_stopped_early_does_not_go_on(tmp_path, digits):
 
 
 def test_what_happens_in_a_callback_changes_nothing(backend, few):
-    """Evaluation, other runs, anybody's random numbers: between two epochs all is allowed."""
+    """Between two epochs, evaluation, other runs and other random numbers change nothing."""
     settings = settings_of("momentum, steps") | {"data": few.first(40), "epochs": 3, "backend": backend}
     undisturbed = fit(**settings)
 
@@ -166,7 +166,7 @@ def flip(path):
 
 @pytest.fixture
 def stopped(tmp_path, digits):
-    """A run that was stopped after epoch 2 of 5: its folder, its settings, and what it should have come to."""
+    """A run that was stopped after epoch 2 of 5: its folder, its settings, and the expected result."""
     settings = settings_of("AdamW, all") | {"data": digits.first(50), "patience": 5}
     with pytest.raises(Stop):
         fit(output_dir=tmp_path / "run", callbacks=[stop_after(2)], **settings)
@@ -228,7 +228,7 @@ def test_a_checkpoint_of_another_version_is_refused_by_name(stopped, change, wor
     assert contents(folder) == before
 
 
-# What may not go on -------------------------------------------------------------------------------------------------
+# Runs that cannot be resumed ----------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
@@ -356,7 +356,7 @@ def test_a_disk_that_fills_up_stops_the_run_by_name_and_it_goes_on_later(tmp_pat
     assert_same(train("mlp", output_dir=folder, resume=True, **settings), train("mlp", **settings))
 
 
-# What it costs ------------------------------------------------------------------------------------------------------
+# Costs --------------------------------------------------------------------------------------------------------------
 
 
 def test_a_checkpoint_holds_what_is_needed_and_little_more(tmp_path, digits):

@@ -134,7 +134,7 @@ def test_blocks_are_only_taken_where_they_are_exact():
 
 
 def test_nothing_is_read_back_while_the_steps_are_taken(monkeypatch):
-    """On a GPU the host would wait; array-api-strict would tell, if it did not let everyone look."""
+    """On a GPU the host would wait for the device; array-api-strict does not notice that by itself."""
     strict = xpnet.get_backend("array_api_strict:device1")
 
     def refuse(array, *arguments):

@@ -14,7 +14,7 @@ from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to
 
 
 def record(epoch, accuracy=None, loss=None):
-    # The test set says the opposite of the validation set: it must not be listened to.
+    # The test set improves when the validation set gets worse; it must be ignored.
     return Record(epoch, 0.5, 0.5, loss, accuracy, -epoch, epoch)
 
 

@@ -88,7 +88,7 @@ def test_shards_add_up_to_the_weighted_batch(backend):
 
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 1, "optimizer": SGD(0.002)}], ids=["batches", "blocks"])
 def test_a_weight_of_two_is_a_step_of_twice_the_length(backend, few, settings):
-    """With plain SGD and one weight for all, weights and the learning rate do the same: in blocks of samples too."""
+    """With plain SGD, one weight for all samples acts like a learning rate, in blocks of samples too."""
     network = Network([Dense(12), ReLU(), Dense(10)], (64,))
     settings = {**SETTINGS, "optimizer": SGD(0.02), "backend": backend, **settings, "epochs": 1}
     once = fit(network, few, class_weight=[2.0] * 10, **settings)
@@ -99,7 +99,7 @@ def test_a_weight_of_two_is_a_step_of_twice_the_length(backend, few, settings):
 
 
 def test_samples_of_no_weight_teach_nothing(few):
-    """Their labels may be whatever they like."""
+    """The labels of samples with weight 0 do not matter."""
     weights = np.arange(203) % 2
     labels = np.where(weights, few.train_labels, 9 - few.train_labels)
     network = Network([Dense(12), ReLU(), Dense(10)], (64,))
@@ -131,7 +131,7 @@ def test_the_weights_of_a_dataset_go_with_its_samples(few, tmp_path):
     assert balanced.mean() == pytest.approx(1.0)
     sums = np.bincount(few.train_labels, balanced)
     np.testing.assert_allclose(sums, 20.3)
-    # A run goes on only with the weights that it was begun with.
+    # A run can only be resumed with the weights that it started with.
     whole = fit(NETWORK, weighted, **SETTINGS)
     with pytest.raises(Stop):
         fit(NETWORK, weighted, output_dir=tmp_path, callbacks=[stop_after(1)], **SETTINGS)

@@ -25,6 +25,7 @@ from .base import (
     Namespace,
     Step,
     check_dtype,
+    device_of,
     installed_version,
 )
 from .cupy import CupyBackend
@@ -66,6 +67,7 @@ __all__ = [
     "backend_of",
     "check_dtype",
     "check_library",
+    "device_of",
     "elementwise",
     "get_backend",
     "installed_version",

@@ -120,6 +120,9 @@ class Backend:
     """Whether Python threads of one process compute in parallel: the library releases Python's lock, runs each call
     at once, and has no better use for the processors."""
 
+    first_epoch: ClassVar[str] = ""
+    """The reason why a run's first epoch takes longer than later ones, in readable form."""
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open the library on a device, named in its own notation, or raise `BackendError` with just the cause."""
@@ -224,7 +227,7 @@ class Backend:
         return function
 
     def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
-        """Return a batch, with more rows of any kind where the library had to compile a program for each size."""
+        """Return a batch, with additional rows of any content if the library compiles a program per batch size."""
         return batch
 
     def scan(self, step: Step, carry: Any, xs: dict[str, Array]) -> tuple[Any, Array | None]:
@@ -294,6 +297,18 @@ class Backend:
 def _by_dlpack(array: Array) -> NDArray[Any]:
     """Copy an array to the CPU by DLPack, if its library agrees."""
     return np.from_dlpack(array, device="cpu")
+
+
+def device_of(array: Array) -> Any:
+    """Return the device of an array, or ``None``, the default device, if the library's arrays have no device.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> device_of(np.zeros(3))
+    'cpu'
+    """
+    return array_api_compat.device(array) if hasattr(array, "device") else None
 
 
 def check_dtype(dtype: str) -> str:

@@ -30,6 +30,8 @@ class CupyBackend(Backend):
     # According to its source, CuPy computes batched products of 2-D by 3-D arrays with slower kernels.
     convolution: ClassVar[str] = "im2col"
 
+    first_epoch: ClassVar[str] = "the first epoch compiles the kernels that are new to this machine: some seconds"
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open CuPy on the GPU of this number, by default 0."""

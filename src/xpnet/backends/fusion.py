@@ -48,7 +48,7 @@ def elementwise(function: F) -> F:
 
     @functools.wraps(function)
     def call(*arrays: Any, **constants: Any) -> Any:
-        fuse = FUSERS.get(constants.get("xp"))
+        fuse = FUSERS.get(constants.get("xp")) if FUSERS else None
         if fuse is None:
             return function(*arrays, **constants)
         given = leaves(arrays)

@@ -23,6 +23,8 @@ class JaxBackend(Backend):
     # One large product is faster than many small ones, by half, and compiles faster.
     convolution: ClassVar[str] = "im2col"
 
+    first_epoch: ClassVar[str] = "the first epoch compiles the program"
+
     @classmethod
     def open(cls, device: str = "") -> Backend:
         """Open JAX on its default device, or on a platform and number such as ``gpu:0``."""
@@ -72,7 +74,7 @@ class JaxBackend(Backend):
         return compiled
 
     def padded(self, batch: NDArray[Any], most: int) -> NDArray[Any]:
-        """Repeat the last row up to a power of two, or ``most``: a program and its memory stay for each size."""
+        """Repeat the last row up to a power of two, or ``most``, because JAX keeps a program for each size."""
         missing = min(most, 1 << (len(batch) - 1).bit_length()) - len(batch)
         return np.concatenate([batch, np.repeat(batch[-1:], missing, axis=0)]) if missing > 0 else batch
 

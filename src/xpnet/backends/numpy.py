@@ -43,7 +43,7 @@ class NumpyBackend(Backend):
         return np.array(array)
 
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
-        """Let numbers that are too small be zero, whatever the program around has told NumPy to do about them."""
+        """Let numbers that are too small become zero, whatever NumPy's error state in the user's program."""
         return np.errstate(under="ignore")
 
     def exchange(self, talk: Callable[[Buffer], None], on_device: bool = False) -> Callable[[Array], Array]:

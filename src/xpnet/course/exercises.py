@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 from xpnet.course.notebooks import markdown
 from xpnet.course.pages import Cell, Page, pages_folder, read_page, runnable_pages
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 ROOM = "exercises/"
 
@@ -73,7 +74,7 @@ def write_exercises(folder: str | os.PathLike[str]) -> list[Path]:
     >>> len(write_exercises(folder)) > 5, write_exercises(folder)
     (True, [])
     """
-    target = Path(folder)
+    target = require_path("folder", folder)
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"folder={str(folder)!r}: is a file; choose a folder")
     target.mkdir(parents=True, exist_ok=True)
@@ -114,10 +115,10 @@ def check_exercises(folder: str | os.PathLike[str], names: Sequence[str] | None 
     >>> check_exercises(folder, ["leaky-relu"])[0].right
     False
     """
-    found = [name for name in names or exercise_names() if (Path(folder) / file_name(name)).is_file()]
+    found = [name for name in names or exercise_names() if (require_path("folder", folder) / file_name(name)).is_file()]
     if not found:
         raise FileNotFoundError(f"folder={str(folder)!r}: has no exercise; write them with: xpnet exercises {folder}")
-    return [_checked(name, Path(folder) / file_name(name)) for name in found]
+    return [_checked(name, require_path("folder", folder) / file_name(name)) for name in found]
 
 
 def file_name(name: str) -> str:

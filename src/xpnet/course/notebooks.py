@@ -12,6 +12,7 @@ from typing import Any
 from xpnet.course.pages import Cell, Page, pages_folder, read_page, runnable_pages
 from xpnet.course.source import source_of
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 DATA = "_static"
 """The folder with the measurements and pictures that pages show."""
@@ -48,7 +49,7 @@ def write_notebooks(folder: str | os.PathLike[str]) -> list[Path]:
     >>> sorted(path.name for path in written)[0]
     'activations.ipynb'
     """
-    target, pages = Path(folder), pages_folder()
+    target, pages = require_path("folder", folder), pages_folder()
     if target.exists() and not target.is_dir():
         raise FileExistsError(f"folder={str(folder)!r}: is a file; choose a folder")
     documents: dict[str, Notebook] = {}

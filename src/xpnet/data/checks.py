@@ -49,7 +49,7 @@ def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
 
 
 def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
-    """Check that values are floats, which are taken as they are, or integers from 0 to ``pixel_max``."""
+    """Check that values are finite floats, or integers from 0 to ``pixel_max``."""
     if array.dtype.kind == "f":
         if not np.isfinite(array).all():
             raise DataError(f"{argument}: NaN or infinity, or numbers too large for {array.dtype}; all must be finite")

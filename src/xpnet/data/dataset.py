@@ -81,7 +81,7 @@ class Dataset:
     def __post_init__(self) -> None:
         """Check every field, and that they fit together."""
         if not isinstance(self.name, str) or not self.name:
-            raise DataError(f"name={self.name!r}: must be a word to call the dataset by")
+            raise DataError(f"name={self.name!r}: must be a string that is not empty")
         object.__setattr__(self, "classes", check_classes(self.classes))
         object.__setattr__(self, "pixel_max", check_pixel_max(self.pixel_max))
         for part in ("train", "test"):
@@ -221,23 +221,23 @@ class Dataset:
         )
 
     def weighted(self, class_weight: Any = None, sample_weight: Any = None) -> Dataset:
-        """Return the dataset with weights: how much each training sample counts.
+        """Return the dataset with weights for its training samples.
 
         The gradient of each sample is multiplied by its weight. Losses and accuracies are recorded without weights, so
-        that those of the training set and the test set can be compared.
+        that you can compare those of the training set and the test set.
 
         Parameters
         ----------
         class_weight : "balanced", mapping or sequence, optional
-            The weight of each class, in order or by its name, where those that are not named have 1. "balanced" gives
-            all classes the same sum of weights, and the samples a mean of 1.
+            The weight of each class, in order or by name; classes that are not named have a weight of 1. "balanced"
+            gives all classes the same sum of weights, and the samples a mean of 1.
         sample_weight : array_like, shape (n,), optional
-            The weight of each training sample. All that are given, here and before, are multiplied.
+            The weight of each training sample. It is multiplied by the class weight and by the dataset's own weights.
 
         Raises
         ------
         DataError
-            If they are no weights: finite, at least 0, and one of them above it.
+            If weights are not finite, if one is negative, or if all are 0.
 
         Examples
         --------

@@ -49,6 +49,8 @@ class Facts:
     edge : float
         The mean over the outermost pixels of the images.
     sample_shape : tuple of int
+    stretch : float
+        The vertical extent of the drawings in the images, divided by the horizontal extent.
 
     Examples
     --------
@@ -66,6 +68,7 @@ class Facts:
     deviation: float
     edge: float
     sample_shape: tuple[int, ...]
+    stretch: float = 1.0
 
     @classmethod
     def of(cls, images: NDArray[Any], pixel_max: float) -> Facts:
@@ -83,7 +86,7 @@ class Facts:
         finite = (float(np.nan_to_num(float(number))) for number in numbers)  # JSON has no infinity
         low, high, mean, deviation, border = (float(f"{number / scale:.6g}") for number in finite)
         kind = "integers" if integers else "floats"
-        return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]))
+        return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]), _stretch(few, edge))
 
     def to_config(self) -> dict[str, Any]:
         """Return a JSON-serializable form."""
@@ -92,17 +95,19 @@ class Facts:
     @classmethod
     def from_config(cls, config: Any) -> Facts | None:
         """Undo `to_config`; return None for anything else, such as the record of an earlier version."""
-        names = ("low", "high", "mean", "deviation", "edge")
         if not isinstance(config, Mapping) or config.get("kind") not in ("integers", "floats"):
             return None
-        numbers = [config.get(name) for name in names]
+        low, high, mean, deviation, edge = (
+            _finite(config.get(name)) for name in ("low", "high", "mean", "deviation", "edge")
+        )
         shape = config.get("sample_shape")
-        if not all(isinstance(x, int | float) and math.isfinite(x) for x in numbers) or not isinstance(shape, list):
+        if low is None or high is None or mean is None or deviation is None or edge is None:
             return None
-        if not all(isinstance(size, int) and size > 0 for size in shape):
+        if not isinstance(shape, list) or not all(isinstance(size, int) and size > 0 for size in shape):
             return None
-        low, high, mean, deviation, edge = (float(x) for x in numbers if x is not None)
-        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape))
+        stretch = _finite(config.get("stretch"))  # missing in the records of earlier versions
+        positive = stretch if stretch is not None and stretch > 0 else 1.0
+        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape), positive)
 
 
 def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: float) -> None:
@@ -143,7 +148,7 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
         high = float(images.max())
         if images.min() >= 0 and 1.5 < high < 2**16 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
             warn(
-                f"{name}: floats from 0 to {high:g}, all whole, look like pixels that nobody has divided; floats are "
+                f"{name}: floats from 0 to {high:g}, all whole, look like unscaled pixels; floats are "
                 f"taken as they are. Give integers, divide by {_round_up(high)}, or use Dataset.from_arrays {SILENCE}"
             )
     if looks_channels_first(shape):
@@ -151,18 +156,39 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
     counts = np.bincount(labels, minlength=len(class_names))
     if missing := [class_names[k] for k in np.flatnonzero(counts == 0).tolist()]:
         if len(labels) >= 10 * len(class_names):
-            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to tell them {SILENCE}")
+            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to answer them {SILENCE}")
     elif counts.min() < 0.1 * counts.mean() and len(labels) >= 100:
         rare = int(counts.argmin())
         warn(
             f"{name}: {counts[rare]:,} of {len(labels):,} training images are of class {class_names[rare]}: a network "
-            f"may never answer it, and still have a high accuracy {SILENCE}"
+            f"may never predict it, and still have a high accuracy {SILENCE}"
         )
 
 
 def looks_channels_first(shape: Sequence[int]) -> bool:
     """Whether a sample shape is likelier (channels, height, width) than (height, width, channels)."""
     return len(shape) == 3 and shape[0] in (1, 3) and shape[1] > 4 and shape[2] > 4
+
+
+def check_input_layout(shape: Sequence[int]) -> None:
+    """Warn a user who builds a network for images with channels first, as in torch."""
+    builder = sys._getframe(2).f_globals.get("__name__", "")
+    if looks_channels_first(shape) and builder.partition(".")[0] != "xpnet":
+        height, width = shape[1:]
+        warn(
+            f"input_shape={tuple(shape)}: channels first? This is {shape[0]} by {height} pixels with {width} channels: "
+            f"give {(height, width, shape[0])} {SILENCE}"
+        )
+
+
+def check_order(name: str, labels: NDArray[np.int64]) -> None:
+    """Warn if training data are sorted by class, for a run that does not shuffle them."""
+    kinds = len(np.unique(labels))
+    if kinds > 1 and len(labels) >= 10 * kinds and np.count_nonzero(np.diff(labels)) < 2 * kinds:
+        warn(
+            f"{name}: the training images are in the order of their classes, and this run does not shuffle them: a "
+            f"network forgets the first class while it sees the last. Shuffle them once {SILENCE}"
+        )
 
 
 def check_layout(argument: str, shape: Sequence[int], trained: Sequence[int]) -> None:
@@ -208,6 +234,8 @@ def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
         return "standardised, unlike the training images?"
     if trained.low < -0.1 * span and facts.low >= 0 and n >= ENOUGH:
         return "not standardised, unlike the training images?"
+    if n >= ENOUGH and _turned(facts.stretch, trained.stretch):
+        return "transposed, or turned by 90 degrees?"
     mirrored = trained.low + trained.high - trained.mean
     mirrored_edge = trained.low + trained.high - trained.edge
     nearer = abs(facts.mean - mirrored) < abs(facts.mean - trained.mean)
@@ -220,6 +248,45 @@ def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
     ):
         return "inverted?"
     return ""
+
+
+def _finite(value: Any) -> float | None:
+    """Return a value from a file as a float if it is a finite number, else None."""
+    try:
+        number = float(value) if isinstance(value, int | float) else math.nan
+    except OverflowError:
+        return None
+    return number if math.isfinite(number) else None
+
+
+def _stretch(images: NDArray[Any], edge: NDArray[Any]) -> float:
+    """Return the mean vertical extent of the drawings in images, divided by the horizontal extent.
+
+    A drawing is everything that differs from the edge. Digits and letters are taller than wide, so the ratio reveals
+    transposed images. Mirrored ones differ too little from others.
+    """
+    if images.ndim < 3 or len(images) < ENOUGH:
+        return 1.0
+    with np.errstate(all="ignore"):
+        drawn = np.abs(images[:: max(1, len(images) // 500)].astype(np.float64) - edge.mean())
+        drawn = drawn.reshape(*drawn.shape[:3], -1).sum(axis=3)
+        drawn = drawn[drawn.sum(axis=(1, 2)) > 0]
+        if not len(drawn):
+            return 1.0
+        reach = []
+        for axis in (2, 1):
+            profile = drawn.sum(axis=axis) / drawn.sum(axis=(1, 2))[:, None]
+            place = np.arange(profile.shape[1])
+            centre = (profile * place).sum(axis=1, keepdims=True)
+            reach.append(np.sqrt((profile * (place - centre) ** 2).sum(axis=1)).mean())
+        ratio = float(reach[0] / reach[1])
+    return float(f"{ratio:.4g}") if 0 < ratio < math.inf else 1.0
+
+
+def _turned(stretch: float, trained: float) -> bool:
+    """Whether images are wide and the training images are tall, or the other way round."""
+    ours, theirs = math.log(stretch), math.log(trained)
+    return abs(theirs) > 0.2 and ours * math.copysign(1.0, theirs) < -0.4 * abs(theirs)
 
 
 def _scale_of(facts: Facts) -> float:

@@ -14,13 +14,13 @@ import io
 import math
 import os
 import zlib
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.files import write_atomically
+from xpnet.parts import require_path
 
 TYPE_CODES: dict[int, np.dtype[Any]] = {
     0x08: np.dtype(">u1"),
@@ -78,7 +78,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[Any]:
     ...     read_idx(f"{folder}/labels.idx").tolist()
     [3, 1, 4]
     """
-    with open(path, "rb") as file:
+    with open(require_path("path", path), "rb") as file:
         return _decode(file, str(path))
 
 
@@ -167,7 +167,7 @@ def write_idx(path: str | os.PathLike[str], array: NDArray[Any]) -> None:
     """
     data = encode_idx(array)
     # Without a time stamp, the same array always gives the same file.
-    write_atomically(path, gzip.compress(data, mtime=0) if Path(path).suffix == ".gz" else data)
+    write_atomically(path, gzip.compress(data, mtime=0) if require_path("path", path).suffix == ".gz" else data)
 
 
 def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
@@ -178,13 +178,13 @@ def idx_shape(path: str | os.PathLike[str]) -> tuple[int, ...]:
     IdxError, OSError
         See `read_idx`.
     """
-    with open(path, "rb") as file:
+    with open(require_path("path", path), "rb") as file:
         return _read(file, str(path), keep=False)[1]
 
 
 def unpacked(path: str | os.PathLike[str], limit: int) -> bytes:
     """Return the first ``limit`` bytes of a file, decompressed if it is compressed with gzip."""
-    with open(path, "rb") as file:
+    with open(require_path("path", path), "rb") as file:
         stream = gzip.GzipFile(fileobj=file) if _is_gzip(file) else file
         try:
             return bytes(_read_at_most(stream, limit))

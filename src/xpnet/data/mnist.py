@@ -118,9 +118,9 @@ def mnist_folder(data_dir: str | os.PathLike[str] | None = None) -> Path:
     """
     chosen = data_dir if data_dir is not None else os.environ.get("XPNET_DATA_DIR") or None
     if chosen is not None:
-        return require_path("data_dir", chosen).expanduser()
+        return require_path("data_dir", chosen)
     try:
         from platformdirs import user_cache_path
-    except ModuleNotFoundError:  # as in a browser's Python, whose home nobody else uses
+    except ModuleNotFoundError:  # such as in a browser's Python, whose home folder has no other user
         return Path("~/.cache/xpnet/mnist").expanduser()
     return user_cache_path("xpnet") / "mnist"

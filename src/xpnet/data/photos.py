@@ -61,7 +61,7 @@ def load_image(picture: Any) -> NDArray[np.float64]:
     [[1.0, 1.0, 1.0], [1.0, 1.0, 1.0]]
     """
     if isinstance(picture, str | os.PathLike):
-        return _load_file(require_path("picture", picture).expanduser())
+        return _load_file(require_path("picture", picture))
     if hasattr(picture, "convert") and hasattr(picture, "getbands"):
         with _pillow_errors("picture"):
             return _grey_of(_decoded(picture))
@@ -231,11 +231,19 @@ def _pillow_errors(name: str) -> Iterator[None]:
         raise DataError(f"{name}: cannot be read: {error}") from None
 
 
-def is_path(images: Any) -> bool:
-    """Whether images are given as a path or as a list of paths."""
-    if isinstance(images, list | tuple) and images:
-        return all(isinstance(image, str | os.PathLike) for image in images)
-    return isinstance(images, str | os.PathLike)
+def are_photos(images: Any, input_shape: tuple[int, ...]) -> bool:
+    """Whether images are paths or Pillow images, one or a list, that have to be prepared for a network.
+
+    A Pillow image with the network's number of pixels needs no preparation.
+    """
+    listed = images if isinstance(images, list | tuple) else [images]
+
+    def is_photo(image: Any) -> bool:
+        if hasattr(image, "convert") and hasattr(image, "getbands"):
+            return bool(image.size[0] * image.size[1] * len(image.getbands()) != math.prod(input_shape))
+        return isinstance(image, str | os.PathLike)
+
+    return bool(listed) and all(is_photo(image) for image in listed)
 
 
 def images_of(paths: Any, input_shape: tuple[int, ...], pixel_max: float) -> NDArray[np.uint8]:

@@ -1,4 +1,4 @@
-"""Weights of samples: how much each counts in training, from weights of the classes or of the samples themselves."""
+"""Weights of training samples, given for the classes or for the samples themselves."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from xpnet.data.download import DataError
 
 
 def check_weights(argument: str, weights: Any, n: int) -> NDArray[np.float64]:
-    """Return weights if they are n numbers of at least 0, one of them above.
+    """Check that weights are n numbers of at least 0, not all 0, and return them.
 
     Raises
     ------
@@ -45,7 +45,7 @@ def weights_of_classes(class_weight: Any, labels: NDArray[np.int64], class_names
     Raises
     ------
     DataError
-        If it is something else, or names a class that there is not.
+        If ``class_weight`` is anything else, or names an unknown class.
 
     Examples
     --------

@@ -54,7 +54,7 @@ def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> P
         raise ExportError(f"path={os.fspath(path)!r}: must end in {' or '.join(WRITERS)}")
     if not target.parent.is_dir():
         raise ExportError(f"path={os.fspath(path)!r}: there is no folder {str(target.parent)!r}")
-    WRITERS[target.suffix](Path(directory), target)
+    WRITERS[target.suffix](require_path("directory", directory), target)
     return target
 
 

@@ -40,7 +40,7 @@ def to_torch(network: Network) -> Any:
     Raises
     ------
     ExportError
-        If torch is not installed, or if a layer has no counterpart in torch.
+        If torch is not installed, or a layer has no counterpart there.
     ValueError
         If the network has no weights.
 

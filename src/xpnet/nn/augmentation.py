@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from array_api_compat import array_namespace, device
+from array_api_compat import array_namespace
 
+from xpnet.backends import device_of
 from xpnet.nn.layers import Context, Layer, ShapeError
 from xpnet.parts import Size
 from xpnet.random import integers
@@ -42,7 +43,7 @@ def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
     """
     xp = xp or array_namespace(x)
     h, c, w, n = x.shape
-    where = {"dtype": xp.int32, "device": device(shifts)}
+    where = {"dtype": xp.int32, "device": device_of(shifts)}
     shifts = xp.astype(shifts, xp.int32)
     # Where each pixel comes from, and whether that is inside the image.
     row = xp.arange(h, **where)[:, None] - shifts[None, :, 0]

@@ -216,10 +216,6 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
     kh, filters, kw, c = shape
     height, values = dy.shape[0], columns.shape[2]
     dy = xp.reshape(dy, (height, filters, values))
-    if kh * filters * kw * c * values <= SMALL_PRODUCT:  # all output rows in one call for each row of the kernel
-        gradients = xp.matrix_transpose(dy)
-        rows = [_image_rows(columns, i, height, stride, slice(None)) @ gradients for i in range(kh)]
-        return xp.reshape(xp.matrix_transpose(xp.stack([xp.sum(row, axis=0) for row in rows])), shape)
     total = None
     for r in range(height):
         # The rows are adjacent in memory, so they form one matrix without a copy.
@@ -227,10 +223,6 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
         product = seen @ dy[r, ...].T
         total = product if total is None else total + product
     return xp.reshape(xp.matrix_transpose(xp.reshape(total, (kh, kw * c, filters))), shape)
-
-
-SMALL_PRODUCT = 2 * 10**5
-"""Multiplications: below that, a call costs as much as what it computes, and threads wait for each other's calls."""
 
 
 def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: slice) -> Array:

@@ -45,23 +45,6 @@ class ShapeError(ValueError):
     """
 
 
-MOST_NUMBERS = 1 << 26
-"""How many numbers a layer may return for one sample: 256 MiB in float32, and twenty times a layer of VGG-16."""
-
-
-def check_numbers(layer: object, shape: Shape) -> Shape:
-    """Check that a sample of a shape is of a size that can be computed with.
-
-    Raises
-    ------
-    ShapeError
-        Naming the layer that returns it.
-    """
-    if math.prod(shape) > MOST_NUMBERS:
-        raise ShapeError(f"{layer}: {math.prod(shape):,} numbers a sample, {shape}, where at most {MOST_NUMBERS:,} fit")
-    return shape
-
-
 class Context(NamedTuple):
     """Everything that a layer may ask about the pass that it takes part in.
 

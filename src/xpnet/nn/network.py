@@ -17,17 +17,10 @@ from typing import Any
 import numpy as np
 
 from xpnet.data.preprocessing import scale
-from xpnet.nn.layers import Context, Layer, ShapeError, Variable, check_numbers, draw
+from xpnet.nn.images import check_numbers
+from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
 from xpnet.parts import require_positive
 from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Shape
-
-
-class NoWeightsError(AttributeError, ValueError):
-    """A network without weights was asked to predict."""
-
-
-NEED_WEIGHTS = ("logits", "predict", "predict_proba", "named_arrays", "to_onnx", "to_torch", "to_keras")
-"""Methods of a trained network that users may call on a mere description by mistake."""
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -69,7 +62,11 @@ class Network:
         for layer in self.layers:
             if not isinstance(layer, Layer):
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
-        _ = self.shapes  # Every layer checks its input shape here, so layers that do not fit are an error at once.
+        # Every layer checks its input shape here, so layers that do not fit are an error at once.
+        if len(self.shapes[1]) == 3:
+            from xpnet.data.facts import check_input_layout
+
+            check_input_layout(self.input_shape)
 
     def __repr__(self) -> str:
         """Write the layers as one would type them."""
@@ -82,12 +79,10 @@ class Network:
         return display.network_html(self)
 
     def __getattr__(self, name: str) -> Any:
-        """Raise an error that says where to get weights, if the name is a method that needs them."""
-        if name in NEED_WEIGHTS:
-            raise NoWeightsError(
-                "this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load"
-            )
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        """Raise an error that names the counterpart of a missing attribute, if there is one."""
+        from xpnet.nn.trained import missing
+
+        raise missing(self, name)
 
     # Its shape ----------------------------------------------------------------------------------------------------
 
@@ -253,7 +248,7 @@ class Network:
         drawn = noise or [None] * len(self.layers)
         caches = []
         for layer, p, s, z in zip(self.layers, params, state, drawn, strict=True):
-            x, cache = layer.forward(p, x, ctx.of_layer(z, s))
+            x, cache = layer.forward(p, x, ctx if z is None and not s else ctx.of_layer(z, s))
             caches.append(cache)
         return x, caches
 
@@ -285,7 +280,7 @@ class Network:
         gradients: list[Arrays] = [{} for _ in self.layers]
         last = 0 if input_gradient else self.first_learner
         for i in range(len(self.layers) - 1, last - 1, -1):
-            wanted = ctx.of_layer(input_gradient=input_gradient or i > last)
+            wanted = ctx if input_gradient or i > last else ctx.of_layer(input_gradient=False)
             dy, gradients[i] = self.layers[i].backward(params[i], caches[i], dy, wanted)
         return dy if input_gradient else None, gradients
 
@@ -297,11 +292,8 @@ class Network:
 
     def to_config(self) -> dict[str, Any]:
         """Return a JSON-serializable description for `from_config`."""
-        return {
-            "layers": [layer.to_config() for layer in self.layers],
-            "input_shape": list(self.input_shape),
-            "pixel_max": self.pixel_max,
-        }
+        layers = [layer.to_config() for layer in self.layers]
+        return {"layers": layers, "input_shape": list(self.input_shape), "pixel_max": self.pixel_max}
 
     @staticmethod
     def from_config(config: Mapping[str, Any]) -> Network:

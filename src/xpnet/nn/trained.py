@@ -21,13 +21,15 @@ from xpnet.typing import Array, Arrays, HostArray, HostArrays, Shape
 
 if TYPE_CHECKING:
     from xpnet.data.facts import Facts
+    from xpnet.nn.losses import Loss
+    from xpnet.runs.trace import Trace
 
 EVALUATION_BATCH = 500
 """Samples per evaluation batch: enough for large products, few enough to stay in a processor's cache."""
 
 
 MOST_ACTIVATIONS = 1 << 28
-"""Numbers that a layer may return for the samples that are evaluated at once: 1 GiB in float32."""
+"""The largest output of a layer for one evaluation batch: 1 GiB in float32."""
 
 
 class TrainedNetwork(Network):
@@ -90,7 +92,7 @@ class TrainedNetwork(Network):
 
     @classmethod
     def on_device(cls, network: Network, **attributes: Any) -> TrainedNetwork:
-        """Give a network all its attributes, whose arrays are already on the backend, without a copy."""
+        """Return a network with all its attributes, whose arrays are already on the backend, without a copy."""
         trained = cls.__new__(cls)
         trained.__dict__.update(vars(network), **attributes)
         return trained
@@ -116,7 +118,7 @@ class TrainedNetwork(Network):
         return TrainedNetwork(self, *self.host_arrays(), get_backend(backend), chosen, self.facts)
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """Copy and pickle by host arrays: nothing of the library's is in the copy but the name of the backend."""
+        """Copy and pickle as host arrays, so that a copy holds only the backend's name, and no array of its library."""
         network = Network(self.layers, self.input_shape, self.pixel_max)
         return TrainedNetwork, (network, *self.host_arrays(), self.backend, self.dtype, self.facts)
 
@@ -145,7 +147,7 @@ class TrainedNetwork(Network):
 
     # Predictions --------------------------------------------------------------------------------------------------
 
-    def logits(self, images: Any) -> HostArray:
+    def logits(self, images: Any) -> Any:
         """Return the network's raw outputs for images.
 
         Parameters
@@ -154,13 +156,14 @@ class TrainedNetwork(Network):
             An array of any library on any device, in any memory layout and byte order, read-only or not. It is moved
             to the network's backend. Integers of any size are pixels from 0 to ``pixel_max``, by which they are
             divided. Floating-point images of any precision that NumPy has must be scaled already, and are rounded to
-            the network's dtype. ``n`` may be 0. A path or a list of paths names photographs of digits, which
+            the network's dtype. ``n`` may be 0. A single image needs no batch axis, and a list of images is accepted
+            too. A path, a Pillow image of another size, or a list of these are photographs of digits, which
             `xpnet.data.prepare_digit` prepares.
 
         Returns
         -------
         array, shape (n, classes)
-            On the host, in the network's dtype.
+            An array of the library and on the device of ``images``, in the network's dtype.
 
         Raises
         ------
@@ -173,7 +176,11 @@ class TrainedNetwork(Network):
             If the network has no weights, or if the images hold integers outside 0 to ``pixel_max``, NaN, infinity, or
             numbers too large for the network's dtype.
         """
-        host = self._images(images)
+        return backend_of(images).asarray(self._logits(images))
+
+    def _logits(self, images: Any) -> HostArray:
+        """Return the logits on the host."""
+        host = self.host_images(images)
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
         with self.backend.session(self.dtype):
             at_once = self._at_once()
@@ -184,16 +191,16 @@ class TrainedNetwork(Network):
         return np.concatenate(outputs)
 
     def _at_once(self) -> int:
-        """Return how many samples go through the network at once: fewer where a layer returns very many numbers."""
+        """Return the number of samples per evaluation batch, which is smaller if a layer has a very large output."""
         largest = max(math.prod(shape) for shape in self.shapes)
         return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
 
-    def _images(self, images: Any) -> HostArray:
+    def host_images(self, images: Any) -> HostArray:
         """Return images on the host, after comparing them with the training images."""
         from xpnet.data.facts import check_alike, check_layout
-        from xpnet.data.photos import images_of, is_path
+        from xpnet.data.photos import are_photos, images_of
 
-        if is_path(images):
+        if are_photos(images, self.input_shape):
             images = images_of(images, self.input_shape, self.pixel_max)
         host = check_batch(self, images, self.dtype)
         if self.facts is not None:
@@ -230,12 +237,18 @@ class TrainedNetwork(Network):
         ShapeError, TypeError, ValueError
             See `logits`.
         """
-        caller = backend_of(images)
-        return caller.asarray(np.argmax(self.logits(images), axis=1))
+        return backend_of(images).asarray(np.argmax(self._logits(images), axis=1))
 
-    def predict_proba(self, images: Any) -> HostArray:
-        """Return the softmax of the outputs, on the host: probabilities if cross-entropy was the training loss."""
-        return np.asarray(softmax(self.logits(images)))
+    def predict_proba(self, images: Any) -> Any:
+        """Return the softmax of `logits`: probabilities if cross-entropy was the training loss."""
+        return backend_of(images).asarray(softmax(self._logits(images)))
+
+    def score(self, images: Any, labels: Any) -> float:
+        """Return the accuracy: the share of images whose most probable class is their label."""
+        answers, expected = np.argmax(self._logits(images), axis=1), backend_of(labels).to_numpy(labels)
+        if expected.shape != answers.shape:
+            raise ValueError(f"labels: shape {expected.shape}; must be {answers.shape}, one for each image")
+        return float(np.mean(answers == expected))
 
     def layer_outputs(self, images: Any) -> list[HostArray]:
         """Return the output of each layer for images, on the host.
@@ -262,18 +275,42 @@ class TrainedNetwork(Network):
         >>> [output.shape for output in run.network.layer_outputs(run.data.test_images[:3])]
         [(3, 100), (3, 100), (3, 100), (3, 10)]
         """
-        host = self._images(images)
-        outputs = []
-        with self.backend.session(self.dtype):
-            ctx, xp = context(self.backend), self.backend.xp
-            x = self.backend.asarray(host)
-            x = self.prepare(x, self.dtype, xp)
-            for layer, params, state in zip(self.layers, self.params, self.state, strict=True):
-                x, _ = layer.forward(params, x, ctx._replace(state=state))
-                output = self.backend.to_numpy(x)
-                # Inside the network images are (height, channels, width, n).
-                outputs.append(np.transpose(output, (3, 0, 2, 1)) if output.ndim == 4 else output)
-        return outputs
+        return [layer.output for layer in self.trace(images).layers]
+
+    def trace(self, images: Any, labels: Any = None, *, loss: Loss | None = None, seed: int = 0) -> Trace:
+        """Trace one pass: return the outputs of all layers and, with labels, the gradients of the loss.
+
+        Parameters
+        ----------
+        images : array_like, shape (n, ...)
+            See `logits`.
+        labels : array of integers, shape (n,), optional
+            With labels, the pass is a training step without the update: batch normalization uses the batch, and
+            dropout drops units. Without labels, it is an evaluation pass.
+        loss : Loss, optional
+            By default `SoftmaxCrossEntropy`.
+        seed : int
+            The seed of the step's random numbers, such as those of dropout.
+
+        Returns
+        -------
+        Trace
+            The output of each layer, its parameters, and the gradients with respect to both, on the host. A trace can
+            be shown as a table, and drawn as histograms.
+
+        Examples
+        --------
+        >>> import xpnet
+        >>> run = xpnet.train("mlp", dataset="digits", epochs=1, hidden_sizes=(5,), progress=False)
+        >>> trace = run.network.trace(run.data.test_images[:20], run.data.test_labels[:20])
+        >>> [layer.gradient.shape for layer in trace.layers], trace.layers[0].gradients["weight"].shape
+        ([(20, 5), (20, 5), (20, 5), (20, 10)], (64, 5))
+        >>> trace.table().splitlines()[0].split()[:5]
+        ['layer', 'output', 'mean', 'spread', 'dead']
+        """
+        from xpnet.runs.trace import trace
+
+        return trace(self, images, labels, loss=loss, seed=seed)
 
     # For other programs -------------------------------------------------------------------------------------------
 
@@ -294,6 +331,29 @@ class TrainedNetwork(Network):
         from xpnet.export import to_keras
 
         return to_keras(self)
+
+
+class NoWeightsError(AttributeError, ValueError):
+    """A network without weights was asked to predict."""
+
+
+ELSEWHERE = {
+    "fit": "xpnet.fit(network, data)",
+    "compile": "the arguments of xpnet.fit(network, data)",
+    "evaluate": "xpnet.evaluate(network, data), or score(images, labels)",
+    "state_dict": "named_arrays()",
+    "get_weights": "named_arrays()",
+    "save": "run.save(folder)",
+}
+"""Methods of other libraries' networks, and their counterparts in xpnet."""
+
+
+def missing(network: Network, name: str) -> AttributeError:
+    """Return the error for an attribute that a network does not have, with a hint if there is a counterpart."""
+    if hasattr(TrainedNetwork, name):
+        return NoWeightsError("this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load")
+    hint = f": see {ELSEWHERE[name]}" if name in ELSEWHERE else ""
+    return AttributeError(f"{type(network).__name__!r} object has no attribute {name!r}{hint}")
 
 
 def context(backend: Backend, *, training: bool = False, all_reduce: Any = None) -> Context:
@@ -324,13 +384,15 @@ def check_batch(network: Network, images: Any, dtype: str) -> HostArray:
     host = to_host_array("images", images)
     if host.dtype.kind not in "uif":
         raise TypeError(f"images: must be real numbers, not {host.dtype}")
+    if not network.takes(host.shape[1:]) and network.takes(host.shape):  # one image, without the axis of a batch
+        host = host[None]
     if host.ndim < 2 or not network.takes(host.shape[1:]):
         raise ShapeError(
             f"images of shape {host.shape}: this network takes (n, ...) with {math.prod(network.input_shape)} numbers "
             f"a sample, arranged as {network.input_shape}"
         )
     if host.dtype.kind == "f":
-        # Rounded here, since not every library has every precision that NumPy has.
+        # NumPy rounds here, because other libraries lack some of its precisions.
         with np.errstate(over="ignore"):
             host = host.astype(dtype, copy=False)
     check_pixels("images", host, network.pixel_max)

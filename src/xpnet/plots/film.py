@@ -6,7 +6,6 @@ import base64
 import html
 import io
 import os
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -190,7 +189,7 @@ class Film:
         kind = require_path("path", path).suffix.lower()
         if kind not in (".svg", ".gif"):
             raise ValueError(f"path={os.fspath(path)!r}: its ending must be .svg or .gif")
-        write_atomically(Path(path), self.to_svg(seconds).encode() if kind == ".svg" else self.to_gif(seconds))
+        write_atomically(path, self.to_svg(seconds).encode() if kind == ".svg" else self.to_gif(seconds))
 
     def to_svg(self, seconds: float = 0.5) -> str:
         """Return the film as an SVG with a CSS animation.

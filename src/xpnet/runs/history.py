@@ -103,8 +103,12 @@ class History(Sequence[Record]):
     def __getitem__(self, index: int) -> Record: ...
     @overload
     def __getitem__(self, index: slice) -> History: ...
-    def __getitem__(self, index: int | slice) -> Record | History:
-        """Return an epoch's record, or the history of some epochs."""
+    @overload
+    def __getitem__(self, index: str) -> list[float | None]: ...
+    def __getitem__(self, index: int | slice | str) -> Record | History | list[float | None]:
+        """Return an epoch's record, the history of some epochs, or a `column` by its name."""
+        if isinstance(index, str):
+            return self.column(index)
         return History(self._records[index]) if isinstance(index, slice) else self._records[index]
 
     def __iter__(self) -> Iterator[Record]:
@@ -242,7 +246,7 @@ def check_history(history: History) -> History:
     """
     for epoch, record in enumerate(history):
         if record.epoch != epoch:
-            raise ValueError(f"epoch {shown(record.epoch)} stands where epoch {epoch} should")
+            raise ValueError(f"epoch {shown(record.epoch)} is in the place of epoch {epoch}")
         for name in (*METRICS, "seconds"):
             value = getattr(record, name)
             if value is not None and not math.isfinite(value):

@@ -73,7 +73,7 @@ class Run:
     data : Dataset
         The data of the run.
     folder : Path, optional
-        The folder that training wrote it to, or that it was opened from.
+        The folder that training wrote to, or that the run was opened from.
 
     Examples
     --------
@@ -273,6 +273,8 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
     try:
         config = read_json(path)
     except (FileNotFoundError, NotADirectoryError):
+        if path.parent.is_file():
+            raise CheckpointError(f"{str(directory)!r} is a file: give the folder of the run that it is in") from None
         raise CheckpointError(f"{str(directory)!r} is not the folder of a run: it has no {CONFIG}") from None
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{path}: cannot be read: {error}") from None
@@ -354,7 +356,7 @@ def load(
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
-            raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
+            raise CheckpointError(f"{path}: {name} holds numbers too large for {chosen}: use dtype='float64'")
     facts = Facts.from_config(config.get("images"))
     return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 

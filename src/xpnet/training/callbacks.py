@@ -1,4 +1,4 @@
-"""Callbacks: functions and objects of the user's that see a run while it trains, and may end it."""
+"""Callbacks: the user's functions and objects that observe a run, and may end it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from xpnet.training.per_sample import BLOCK
 from xpnet.training.step import Progress
 
 Callback = Any
-"""A function that takes a `Record`, or a `Record` and a `TrainedNetwork`; or an object with ``on_epoch``, which takes
-the same, with ``on_step``, which takes a `StepRecord`, or with both."""
+"""A function that takes a `Record`, or a `Record` and a `TrainedNetwork`; or an object with a method ``on_epoch`` that
+takes the same, a method ``on_step`` that takes a `StepRecord`, or both."""
 
 
 class StopTraining(Exception):
-    """A callback raises this to end a run after the epoch that it was called for, or in.
+    """Raise this in a callback to end a run after the current epoch.
 
     Examples
     --------
@@ -37,7 +37,7 @@ class StepRecord(NamedTuple):
     Attributes
     ----------
     epoch, step : int
-        From 0 on; the steps are counted anew in each epoch.
+        The numbers of the epoch, and of the step within it, from 0.
     steps : int
         The number of steps in an epoch.
     loss, accuracy : float
@@ -84,7 +84,7 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
 
 
 def epoch_functions(callbacks: Sequence[Callback]) -> list[Callable[..., object]]:
-    """Return what to call after each epoch."""
+    """Return the functions to call after each epoch."""
     methods = [getattr(callback, "on_epoch", callback) for callback in callbacks]
     return [method for method in methods if callable(method)]
 
@@ -114,19 +114,19 @@ def takes_network(function: Callable[..., object]) -> bool:
 
 
 class StepWatch:
-    """Calls the methods ``on_step`` of callbacks; `Loop` tells it of each step.
+    """Calls the ``on_step`` methods of callbacks; `Loop` calls it after each step.
 
     Parameters
     ----------
     loop : Loop
     callbacks : sequence
-        Those without the method are left out.
+        The callbacks; those without the method are ignored.
 
     Attributes
     ----------
     functions : list of callable
     ended : bool
-        Whether one of them has ended the run: its epoch is finished, and they are not called any more.
+        Whether one of them has ended the run. The epoch is still finished, but no function is called any more.
     """
 
     def __init__(self, loop: Loop, callbacks: Sequence[Callback]) -> None:
@@ -137,12 +137,12 @@ class StepWatch:
         self.epoch, self.step, self.loss, self.correct = -1, 0, 0.0, 0.0
 
     def on_epoch(self, record: Record) -> None:
-        """End the run if one of the functions has asked for it."""
+        """End the run if one of the functions has raised `StopTraining`."""
         if self.ended:
             raise StopTraining
 
     def __call__(self, epoch: int, progress: Progress) -> None:
-        """Compare the sums of the epoch so far with those before the step."""
+        """Compute the step's means from the epoch's sums before and after it, and call the functions."""
         if epoch != self.epoch:
             self.epoch, self.step, self.loss, self.correct = epoch, 0, 0.0, 0.0
         loss, correct = (float(self.loop.backend.to_numpy(value)) for value in (progress.loss, progress.correct))

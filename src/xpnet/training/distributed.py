@@ -117,7 +117,7 @@ class Ranks:
         return function()
 
     def agree(self, settings: Mapping[str, Any]) -> None:
-        """Check that all ranks were given the same settings, before any of them waits for another; see `compare`."""
+        """Check that all ranks have the same settings, before any of them waits for another; see `compare`."""
 
     def compare(self, config: Mapping[str, Any], weights: Callable[[], Sequence[HostArrays]]) -> None:
         """Check that all ranks start with the same settings, data and weights.
@@ -217,7 +217,7 @@ class MPIRanks(Ranks):
         differences = [text for rank in self.comm.allgather(found) for text in rank]
         if differences:
             raise ValueError(
-                f"distributed: the ranks are not about to do the same: {'; '.join(differences)}. "
+                f"distributed: the ranks do not have the same settings: {'; '.join(differences)}. "
                 "Start all of them with the same settings, data and versions."
             )
 
@@ -298,12 +298,12 @@ def hold_back() -> None:
 
 
 def check_joins(distributed: str | None) -> None:
-    """Check that a program that `mpiexec` has started several times is to join the others, who may wait for it.
+    """Check that a process that `mpiexec` started joins the other processes, which may wait for it.
 
     Raises
     ------
     ValueError
-        If it is not.
+        If there are several processes, and this one does not join.
     """
     if distributed is None and _started() > 1:
         name = next(name for name in LAUNCHERS if _number(os.environ.get(name)) > 1)
@@ -386,7 +386,7 @@ def _processors() -> set[int]:
 
 
 def _started() -> int:
-    """Return how many processes mpiexec has started this one among."""
+    """Return the number of processes that mpiexec has started."""
     return max(_number(os.environ.get(name)) for name in LAUNCHERS)
 
 

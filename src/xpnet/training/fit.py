@@ -17,6 +17,7 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import check_order, looks_channels_first
 from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -24,7 +25,7 @@ from xpnet.nn.network import Network
 from xpnet.nn.optimizers import Adam, Optimizer
 from xpnet.nn.schedules import Schedule
 from xpnet.nn.trained import TrainedNetwork
-from xpnet.parts import require_instance
+from xpnet.parts import require_instance, require_path
 from xpnet.random import SequentialStreams, Streams, check_seed
 from xpnet.recipes import Plan
 from xpnet.runs.checkpoint import (
@@ -116,10 +117,10 @@ def fit(
         ``"drawn"`` starts from new random weights, ``"given"`` from the network's own weights with a new optimizer
         state. By default new weights are drawn, with a warning if the network has weights already.
     freeze : sequence of int
-        The indices of layers that do not learn: their parameters and running statistics stay as they are, and they
-        work as in evaluation.
+        The indices of layers that do not learn. Their parameters and running statistics do not change, and they work
+        as in evaluation.
     class_weight : "balanced", mapping or sequence, optional
-        The weights of the classes, in order or by name: see `Dataset.weighted`.
+        The weights of the classes, in order or by name; see `Dataset.weighted`.
     sample_weight : array_like, shape (n,), optional
         The weight of each training sample.
     seed : int
@@ -148,8 +149,8 @@ def fit(
         epoch to standard error where that is neither, such as a log; False shows nothing.
     callbacks : sequence of callable
         Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
-        gets the current network, a `TrainedNetwork` on the same device. An object may have a method ``on_epoch``, which
-        is called so, and a method ``on_step``, which is called after every step with a
+        gets the current network, a `TrainedNetwork` on the same device. A callback may also be an object with a method
+        ``on_epoch``, which is called in the same way, or a method ``on_step``, which is called after every step with a
         `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A callback that raises
         `StopTraining` ends the run after the epoch, and the run is saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
@@ -195,6 +196,8 @@ def fit(
         sequential=sequential,
     )
     streams = (SequentialStreams if sequential else Streams)(check_seed(seed))
+    if sequential:
+        check_order(data.name, data.train_labels)
     network = frozen.freeze(_fitted(network, data, check_dtype(dtype)), freeze)
     if class_weight is not None or sample_weight is not None:
         data = data.weighted(class_weight, sample_weight)
@@ -217,7 +220,8 @@ def fit(
         ranks.compare(config, lambda: loop.initial()[0])
         snapshot = _first_snapshot(loop, directory, resume, config)
         wanted = progress if ranks.first else False
-        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs))
+        note = opened.first_epoch
+        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs, note))
         reporter.start(snapshot.history)
         watch = StepWatch(loop, callbacks)
         if reporter.watches or watch.functions:
@@ -249,7 +253,7 @@ def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, n
         words = re.sub(r"[^\w.-]+", "-", name)  # a dataset may have any name
         wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
-    return RunDirectory(Path(output_dir))
+    return RunDirectory(require_path("output_dir", output_dir))
 
 
 def _so_far(
@@ -277,8 +281,8 @@ def _start_of(network: Network, initial: str | None) -> Network:
         return network
     if trained and initial is None:
         warnings.warn(
-            "network: has weights, and training begins with new ones: say initial='given' to go on from its weights, "
-            "or initial='drawn' to do without this warning",
+            "network: has weights, but training starts from new ones: pass initial='given' to use its weights, "
+            "or initial='drawn' to silence this warning",
             stacklevel=3,
         )
     return Network(network.layers, network.input_shape, network.pixel_max)
@@ -332,12 +336,17 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
     if named:
         check_folder_name("output_dir", output_dir)
     if resume and not named:
-        raise ValueError("resume=True: needs the output_dir of the run to go on with")
+        raise ValueError("resume=True: needs the output_dir of the run to continue")
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
     """Check that network, dataset and dtype fit together, and give the network the dataset's ``pixel_max``."""
-    require_instance("data", data, Dataset, "xpnet.load_dataset('digits')")
+    require_instance("data", data, Dataset, "xpnet.Dataset.from_arrays(images, labels)")
+    if looks_channels_first(network.input_shape) and data.sample_shape != network.input_shape:
+        raise ValueError(
+            f"network: input_shape={network.input_shape} looks like channels first: give (height, width, channels), "
+            f"as the images of {data.name} are, {data.sample_shape}"
+        )
     if not network.takes(data.sample_shape):
         raise ValueError(
             f"network: takes samples of shape {network.input_shape}, but the images of {data.name} "
@@ -380,20 +389,22 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
         if (directory.path / MODEL).exists():
-            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
+            raise ValueError(
+                f"{where}: holds a run without checkpoints, which cannot be resumed: choose another folder"
+            )
         return None
     if not resume:
         raise ValueError(
-            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
+            f"{where}: holds a run already: continue it with resume=True (--resume), or choose another folder"
         )
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # what version 0.1 always did
+    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # the only choices of version 0.1
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
-            f"resume: the linear algebra took threads={saved.get('threads')} and takes {config['threads']} now: the "
+            f"resume: linear algebra used threads={saved.get('threads')}, and now uses {config['threads']}: the "
             "last bits may differ from those of a run that was never interrupted",
             stacklevel=2,
         )

@@ -1,8 +1,8 @@
-"""Frozen layers: their parameters stay as they are, bit for bit.
+"""Frozen layers, whose parameters do not change by a bit.
 
-To a run, the parameters of a frozen layer are state, like the running means of batch normalization: the forward pass
-reads them, checkpoints keep them, and neither gradients nor the optimizer know of them. Nothing else in training has
-to tell one layer from another.
+Training treats the parameters of a frozen layer as state, like the running means of batch normalization. The forward
+pass reads them and checkpoints contain them, but they have no gradients, and the optimizer does not see them. No other
+part of training needs to know which layers are frozen.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Frozen(Layer):
     Parameters
     ----------
     layer : Layer
-        What it is otherwise.
+        The layer to freeze.
 
     Examples
     --------
@@ -38,7 +38,7 @@ class Frozen(Layer):
     layer: Layer
 
     def output_shape(self, input_shape: Shape) -> Shape:
-        """Return that of the layer."""
+        """Return the output shape of the layer."""
         return self.layer.output_shape(input_shape)
 
     def statistics(self, input_shape: Shape) -> dict[str, Variable]:
@@ -52,18 +52,18 @@ class Frozen(Layer):
         return y, (ctx.state, cache)
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
-        """Pass the gradient back through the layer, and leave that of its parameters."""
+        """Pass the gradient back through the layer, without the gradients of its parameters."""
         arrays, kept = cache
         return self.layer.backward(arrays, kept, dy, ctx._replace(training=False))[0], {}
 
 
 def freeze(network: Network, layers: Sequence[int]) -> Network:
-    """Return a network whose layers of these indices are frozen, as far as they have parameters.
+    """Return a network in which the layers of these indices are frozen, if they have parameters.
 
     Raises
     ------
     TypeError, ValueError
-        If they are no indices of layers, or nothing is left to train.
+        If an index is invalid, or if no layer is left to train.
 
     Examples
     --------

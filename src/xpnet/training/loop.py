@@ -75,7 +75,7 @@ class Loop:
     ranks : Ranks, optional
         The processes that train together; by default this process trains alone.
     workers : int
-        The number of threads of this process that compute at once; as far as there is work for them.
+        The largest number of threads of this process that compute at once.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Loop:
         if smallest < need:
             raise ValueError(
                 f"batch_size={size}: {n} training samples leave a batch of {smallest}, but {layer} needs at least "
-                f"{need} samples: choose a batch_size that leaves no such rest"
+                f"{need} samples: choose a batch_size that leaves no such batch"
             )
 
     @property
@@ -197,7 +197,7 @@ class Loop:
 
     def _sums(self, progress: Progress, parts: Sequence[Array], samples: Samples) -> tuple[float, float, int]:
         """Sum the loss and correct answers over samples, and count them; ``parts`` are indices, shape (batches, n)."""
-        # Batch by batch where workers share them; the sums are those of one loop over all, to the last bit.
+        # Workers share the batches one by one; the sums are the same, to the last bit, as in one loop over all.
         apart = self.backend.threads_compute
         pieces = [[part[i : i + 1, ...] for i in range(part.shape[0])] if apart else [part] for part in parts]
 
@@ -270,7 +270,7 @@ class Loop:
         def finite(array: Array) -> Array:
             return xp.all(xp.isfinite(array))
 
-        # One number is read from the device, unless something is wrong.
+        # This reads a single number from the device, unless something is wrong.
         if self.backend.to_numpy(functools.reduce(xp.logical_and, map(finite, named.values()))):
             return None
         return next(name for name, array in named.items() if not self.backend.to_numpy(finite(array)))

@@ -18,6 +18,7 @@ one.
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
 from typing import Any
 
@@ -66,6 +67,11 @@ class BlockStep:
     def of(cls, step: Step) -> BlockStep:
         """Split the first layer of a step's network from the rest."""
         return cls(step, Network(step.network.layers[1:], step.network.shapes[1]))
+
+    @functools.cached_property
+    def noises(self) -> list[str]:
+        """The names of the random numbers of each layer of the tail."""
+        return [f"noise.{i}" for i in range(1, len(self.step.network.layers))]
 
     def run_epoch(self, progress: Progress, blocks: Batch, samples: Samples) -> Progress:
         """Run all blocks of an epoch: arrays of shape (blocks, images per block, ...)."""
@@ -117,7 +123,7 @@ class BlockStep:
         z, params = carry
         step, xp = self.step, self.step.backend.xp
         ctx = step.context(training=True)
-        noise = [sample.get(f"noise.{i + 1}") for i in range(len(params))]
+        noise = [sample.get(name) for name in self.noises]
         y, caches = self.tail.forward(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
         dy = step.loss.gradient(y, sample["targets"], xp=xp)
         if "weights" in sample:

@@ -14,13 +14,14 @@ from typing import Any
 from xpnet.runs.history import History, Record
 
 
-def header(config: dict[str, Any], size: int) -> str:
-    """Return two lines that describe the run: network, data and device."""
+def header(config: dict[str, Any], size: int, note: str = "") -> str:
+    """Return two lines that describe the run (network, data and device), and a third with the note, if any."""
     workers = f", {config['workers']} workers" if config.get("workers", 1) > 1 else ""
     return (
         f"recipe {config['recipe']}, {size:,} parameters, dataset {config['dataset']} "
         f"({config['train_samples']:,} training images)\n"
         f"backend {config['backend']} on {config['device']}{workers}, {config['dtype']}, seed {config['seed']}"
+        + (f"\n{note}" if note else "")
     )
 
 
@@ -35,7 +36,7 @@ def line(record: Record) -> str:
 
 
 def _say(text: str) -> None:
-    """Print on standard error, if there is one: a terminal that is gone, or a full disk, is no reason to stop."""
+    """Print on standard error, if possible: a closed terminal or a full disk must not stop training."""
     if sys.stderr is not None:
         with suppress(OSError, ValueError):
             print(text, file=sys.stderr, flush=True)
@@ -52,13 +53,15 @@ class Reporter:
         The number of parameters.
     epochs : int
         The number of epochs.
+    note : str
+        A note about the first epoch, or empty.
     """
 
     watches = False
     """Whether the reporter shows progress within an epoch."""
 
-    def __init__(self, config: dict[str, Any], size: int, epochs: int) -> None:
-        self.header = header(config, size)
+    def __init__(self, config: dict[str, Any], size: int, epochs: int, note: str = "") -> None:
+        self.header = header(config, size, note)
         self.epochs = epochs
 
     def __enter__(self) -> Reporter:
@@ -181,14 +184,14 @@ class NotebookReporter(Reporter):
         self._show(0.0)
 
 
-def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs: int) -> Reporter:
+def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs: int, note: str = "") -> Reporter:
     """Return the reporter that suits a notebook, a terminal or a log.
 
     Parameters
     ----------
     wanted : bool or None
         False shows nothing; None shows progress in a notebook or on a terminal; True shows it in a log too.
-    config, size, epochs
+    config, size, epochs, note
         See `Reporter`.
     """
     kind = Reporter
@@ -199,7 +202,7 @@ def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs:
             kind = TerminalReporter
         elif wanted:
             kind = LogReporter
-    return kind(config, size, epochs)
+    return kind(config, size, epochs, note)
 
 
 def in_notebook() -> bool:
@@ -244,5 +247,5 @@ def interrupt_after(tell: bool = True) -> Iterator[Callable[[], bool]]:
     try:
         yield lambda: received
     finally:
-        if signal.getsignal(signal.SIGINT) is note:  # else somebody has set another in the meantime
+        if signal.getsignal(signal.SIGINT) is note:  # otherwise another handler has been set meanwhile
             signal.signal(signal.SIGINT, before)

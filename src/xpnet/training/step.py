@@ -97,7 +97,7 @@ class Step:
     look : callable, optional
         A function to call instead of `gradients`, with the same arguments and results; see `xpnet.training.workers`.
     each : callable
-        Calls a function of each item, as `map` does, one after the other or side by side.
+        Calls a function on each item, like `map`, sequentially or in parallel.
     """
 
     network: Network

@@ -76,7 +76,7 @@ def train(
         argument, and of those from ``dtype`` to here, when it is ``None``. An argument that the recipe does not use is
         an error.
     class_weight : "balanced", mapping or sequence, optional
-        The weights of the classes, in order or by name: see `Dataset.weighted`.
+        The weights of the classes, in order or by name; see `Dataset.weighted`.
     threads : int, optional
         The number of threads for linear algebra on the host; see `xpnet.fit`.
     workers : int, optional

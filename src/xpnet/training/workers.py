@@ -32,14 +32,14 @@ from xpnet.typing import Array, Arrays
 # So it must have enough work, enough samples and enough work per parameter. The numbers are measured: below them two
 # threads take as long as one, or longer.
 SHARD_WORK = 5e7  # multiplications
-SHARD_SAMPLES = 32
+SHARD_SAMPLES = 64  # or half of that, for two shards
 SHARD_WORK_PER_PARAMETER = 400.0
 
 LARGE_ARRAY = 10**5
 """An array of this many parameters is worth a thread when the optimizer updates it."""
 
 EVALUATION_WORK = 1e7
-"""Multiplications of a batch to evaluate that are worth a thread."""
+"""An evaluation batch with this many multiplications is worth a thread."""
 
 
 def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
@@ -51,13 +51,14 @@ def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
     >>> numpy = get_backend("numpy")
     >>> images = Network([Conv2D(32, 3), Conv2D(32, 3), Flatten(), Dense(10)], input_shape=(28, 28))
     >>> count_shards(images, numpy, 128), count_shards(Network([Dense(10)], (784,)), numpy, 128)
-    (4, 1)
+    (2, 1)
     """
     if not backend.threads_compute:
         return 1
     work = batch_size * work_of(network)
     by_parameters = work / max(1.0, SHARD_WORK_PER_PARAMETER * network.size)
-    return max(1, min(batch_size // SHARD_SAMPLES, int(by_parameters), int(work / SHARD_WORK)))
+    by_samples = max(batch_size // SHARD_SAMPLES, min(2, 2 * batch_size // SHARD_SAMPLES))
+    return max(1, min(by_samples, int(by_parameters), int(work / SHARD_WORK)))
 
 
 def count_large(network: Network, backend: Backend) -> int:
@@ -69,7 +70,7 @@ def count_large(network: Network, backend: Backend) -> int:
 
 
 def worth_sharing_evaluation(network: Network, backend: Backend) -> bool:
-    """Whether a batch to evaluate is worth a thread."""
+    """Whether an evaluation batch is worth a thread."""
     return backend.threads_compute and EVALUATION_BATCH * work_of(network) / 3.0 >= EVALUATION_WORK
 
 
@@ -121,28 +122,28 @@ Look = Callable[[int, Callable[[Array], Array]], Any]
 
 
 class Workers:
-    """Computes the gradients of a batch shard by shard, and other things that do not depend on each other.
+    """Computes the gradients of a batch shard by shard, and other independent tasks.
 
-    The thread that asks is one of the workers.
+    The calling thread is one of the workers.
 
     Parameters
     ----------
     shards : int
-        How many parts a batch is cut into.
+        The number of shards per batch.
     count : int
-        How many threads compute at once.
+        The number of threads that compute at once.
     """
 
     def __init__(self, shards: int, count: int) -> None:
         self.shards, self.count, self.turns = shards, count, threading.Semaphore(count)
         self.meets = False
         others = max(shards, count) - 1
-        self.pool = ThreadPoolExecutor(max(1, others), thread_name_prefix="xpnet-shard")  # starts them when needed
+        self.pool = ThreadPoolExecutor(max(1, others), thread_name_prefix="xpnet-shard")  # starts threads when needed
 
     def gradients(
         self, step: Step, params: list[Arrays], state: list[Arrays], batch: Batch, samples: Samples
     ) -> tuple[Sums, list[Arrays]]:
-        """Do what `xpnet.training.step.gradients` does, on shards of the batch."""
+        """Compute `xpnet.training.step.gradients` on shards of the batch."""
         n = batch["index"].shape[0]
         cuts = [n * i // self.shards for i in range(self.shards + 1)]
 
@@ -155,7 +156,7 @@ class Workers:
         return add_up([sums for sums, _ in found]), found[0][1]
 
     def _apart(self, look: Look) -> list[Any]:
-        """Look at the shards in any order, where no layer asks for the others."""
+        """Compute the shards in any order, if no layer needs the other shards' arrays."""
         if self.meets:
             return []
         try:
@@ -165,7 +166,7 @@ class Workers:
             return []
 
     def _together(self, look: Look, all_reduce: Callable[[Array], Array] | None) -> list[Any]:
-        """Look at the shards in as many threads, which meet where a layer asks for the others."""
+        """Compute each shard in its own thread; the threads meet where a layer needs the other shards' arrays."""
         meeting = Meeting(self.shards, self.turns, all_reduce)
         results: list[Any] = [None] * self.shards
 
@@ -181,7 +182,7 @@ class Workers:
         return results
 
     def map(self, function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-        """Call a function of each item, as many at once as there are workers, and return the results in order."""
+        """Call a function on each item, as many at once as there are workers, and return the results in order."""
         items = list(items)
         workers = min(self.count, len(items))
         if workers < 2:
@@ -198,15 +199,15 @@ class Workers:
                         return
                     results[i] = function(items[i])
             except BaseException:
-                left.clear()  # what comes after an error is not wanted
+                left.clear()  # after an error no further item is needed
                 raise
 
         self._run([work] * workers)
         return results
 
     def _run(self, tasks: Sequence[Callable[[], None]]) -> None:
-        """Run the first task here and the others in threads, and wait for all of them, whatever comes of one."""
-        # NumPy's error state belongs to a context, and a thread begins with an empty one.
+        """Run the first task here and the others in threads, and wait for all of them even if one fails."""
+        # NumPy's error state belongs to a context, and a new thread starts with an empty one.
         futures = [self.pool.submit(contextvars.copy_context().run, task) for task in tasks[1:]]
         errors: list[BaseException] = []
         try:
@@ -215,11 +216,11 @@ class Workers:
             errors.append(error)
         finally:
             errors += [error for error in [future.exception() for future in futures] if error is not None]
-        if errors:  # what stopped the first of them, not what that did to others
+        if errors:  # raise the original error, not its consequence in other threads
             raise next((e for e in errors if not isinstance(e, threading.BrokenBarrierError)), errors[0])
 
     def close(self) -> None:
-        """Let the threads go."""
+        """Shut the threads down."""
         self.pool.shutdown(wait=True, cancel_futures=True)
 
 
