@@ -36,7 +36,7 @@ from xpnet.runs.checkpoint import (
     RunDirectory,
     compare_configs,
 )
-from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
+from xpnet.runs.run import CONFIG, HISTORY, MODEL, Run, check_folder_name, save_config
 from xpnet.training import frozen, report
 from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
@@ -236,6 +236,7 @@ def fit(
             folder = None if directory is None else directory.path
             run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
             if folder is not None and ranks.first:
+                _keep_config(folder, config)
                 run.save(folder)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
@@ -296,6 +297,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "dataset": data.name,
         "data_fingerprint": data.fingerprint(),
         "images": data.facts.to_config(),
+        "class_names": list(data.class_names),
         "train_samples": len(data.train_images),
         "backend": step.backend.spec,
         "device": step.backend.device_name,
@@ -400,7 +402,13 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # the only choices of version 0.1
+    saved = {
+        "initial": "drawn",
+        "freeze": [],
+        "train_weights": None,
+        "class_names": config["class_names"],
+        **begun,
+    }  # the only choices of version 0.1
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
@@ -422,6 +430,13 @@ def _without_warnings() -> np.errstate:
         over="ignore" if now["over"] == "warn" else None,
         invalid="ignore" if now["invalid"] == "warn" else None,
     )
+
+
+def _keep_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the configuration again if it was deleted since the run began."""
+    if not (folder / CONFIG).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(folder, config)
 
 
 def _run_epochs(
@@ -457,6 +472,7 @@ def _run_epochs(
             reached[:] = [snapshot]
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
+                _keep_config(directory.path, config)
                 snapshot.history.to_csv(directory.path / HISTORY)
             ended = call_all(functions, loop, snapshot)
         stopped = loop.ranks.any(interrupted())
