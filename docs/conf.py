@@ -1,5 +1,6 @@
 """Sphinx configuration: MyST pages, whose code cells are executed, and a reference out of the docstrings."""
 
+import hashlib
 import os
 import re
 import sys
@@ -20,7 +21,7 @@ version = release = xpnet.__version__
 
 extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.autosummary", "sphinx.ext.viewcode", "numpydoc"]
 extensions += ["sphinx_copybutton"]
-extensions += ["mathml", "source", "notebooks", "variants", "slides"]  # Our own, beside this file.
+extensions += ["mathml", "source", "notebooks", "variants", "slides", "first_uses"]  # Our own, beside this file.
 html_math_renderer = "mathml"
 exclude_patterns = ["_build"]
 templates_path = ["_templates"]
@@ -79,6 +80,11 @@ def back_to_the_reference(app, pagename, templatename, context, doctree):
         context["body"] = link.sub(r'generated/\1.html#\1\3"', context["body"])
 
 
+def spread_the_work(app, env, docnames):
+    """Mix the pages: processes take them in chunks, and those that execute much stand next to each other."""
+    docnames.sort(key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+
+
 SPOKEN = (
     # Arrows that unfold a part of the navigation have no text at all.
     (
@@ -107,5 +113,6 @@ def say_what_is_seen(app, exception):
 
 
 def setup(app):
+    app.connect("env-before-read-docs", spread_the_work)
     app.connect("html-page-context", back_to_the_reference)
     app.connect("build-finished", say_what_is_seen)

@@ -619,7 +619,7 @@ def test_ctrl_c_saves_and_exits_with_130(tmp_path):
             process.kill()
     assert process.returncode == 130, err
     assert "interrupted" in err
-    assert f"xpnet: --output-dir {tmp_path / 'r'} --resume goes on after the last epoch" in err
+    assert f"xpnet: --output-dir {tmp_path / 'r'} --resume continues after the last epoch" in err
     done = len(xpnet.History.from_csv(tmp_path / "r" / "history.csv"))
     settings = {"dataset": "digits", "epochs": done + 1, "progress": False}
     resumed = xpnet.train("tutorial", output_dir=tmp_path / "r", resume=True, **settings)

@@ -237,6 +237,10 @@ INSTEAD_OF = {
     r"to the letter": "exactly",
     r"at the least": "at least",
     r"tell(s|ing)? (of|what is) ": "describes, says",
+    r"to be had": "available",
+    r"in vain": "without need",
+    r"heed(s|ed)?": "respect",
+    r"to the very": "exactly",
 }
 """Phrases that pages must not use, and better ones."""
 
@@ -332,6 +336,42 @@ def test_slides_are_made_of_a_pages_sections(extensions):
 def test_the_plan_of_lessons_names_slides_for_each():
     plan = (DOCS / "teach.md").read_text()
     assert re.findall(r"^\| (\d)\. .*?lesson-(\d)\.html", plan, re.MULTILINE) == [(n, n) for n in "123456"]
+
+
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
+def test_no_sentence_has_a_question_word_as_its_subject(page):
+    text = re.sub(r"\A---\n.*?\n---\n|^```.*?^```$|^\|.*?$", "", (DOCS / page).read_text(), flags=re.M | re.DOTALL)
+    sentences = re.findall(
+        r"(?:^|(?<=[.!?:] )|(?<=[.!?:]\n))(?:- )?((?:What|Who|Whatever|Whoever)\b.*?[.?!])(?=\s)", text, re.M | re.S
+    )
+    assert not [sentence for sentence in sentences if not sentence.endswith("?")]
+
+
+def test_every_doi_has_the_form_of_one_and_leads_to_itself():
+    text = "".join(page.read_text() for page in pages())
+    shown = re.findall(r"\[doi:([^\]]+)\]\(https://doi\.org/([^)]+)\)", text)
+    assert len(shown) > 12
+    assert all(name == address and re.fullmatch(r"10\.\d{4,9}/[\w.()/:-]+", name) for name, address in shown)
+    assert text.count("doi.org/") == len(shown)
+
+
+def test_formulas_have_no_braces_that_a_browser_must_stretch():
+    """Chromium draws them in the wrong size."""
+    assert not [page.name for page in pages() if re.search(r"\\(under|over)brace", page.read_text())]
+
+
+def test_the_first_use_of_a_glossarys_word_links_to_it(extensions):
+    nodes = pytest.importorskip("docutils.nodes")
+    pytest.importorskip("sphinx")
+    first_uses = extensions("first_uses")
+    words = first_uses.terms((DOCS / "glossary.md").read_text())
+    assert words["overfitting"] == "overfitting"
+    assert words["array api standard"] == "Array API standard"
+    made = first_uses._linked("The Loss functions of two losses and a batchwise Jacobian.", words, "tutorial")
+    links = {node.astext(): node["reftarget"] for node in made if not isinstance(node, nodes.Text)}
+    assert links == {"Loss": "loss", "Jacobian": "Jacobian"}
+    assert "".join(node.astext() for node in made) == "The Loss functions of two losses and a batchwise Jacobian."
+    assert not {"loss", "jacobian"} & set(words)
 
 
 def test_every_exercise_is_listed():

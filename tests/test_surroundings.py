@@ -51,7 +51,7 @@ def test_a_signal_ends_a_run_in_order_and_it_goes_on(tmp_path, number, code, wor
     _, told = process.communicate(timeout=60)
     assert process.returncode == code
     assert told.split("\n")[-4:] == [
-        "xpnet: --output-dir run --resume goes on after the last epoch",
+        "xpnet: --output-dir run --resume continues after the last epoch",
         "",
         f"xpnet: {word}",
         "",

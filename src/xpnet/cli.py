@@ -119,7 +119,7 @@ def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], *
         folder = getattr(getattr(interrupt, "run", None), "folder", None)
         if ranks.first and folder is not None:
             over = (folder / MODEL).exists()
-            last, more = "this was the last epoch, and the run is in", "goes on after the last epoch"
+            last, more = "this was the last epoch, and the run is in", "continues after the last epoch"
             _tell(f"{last} {folder}" if over else f"--output-dir {folder} --resume {more}")
         raise
     if not ranks.first:
@@ -226,7 +226,7 @@ def read_images(path: Path) -> Any:
         return read_array(path)
     except (OSError, ValueError, OverflowError) as error:
         raise ValueError(
-            f"images={str(path)!r}: cannot be read: {error} (an .npy or IDX file is wanted, or photographs; see 'Use "
+            f"images={str(path)!r}: cannot be read: {error} (must be an .npy or IDX file, or photographs; see 'Use "
             "your own images' in the documentation)"
         ) from None
 

@@ -119,5 +119,5 @@ def check_writable_directory(path: str | os.PathLike[str], argument: str = "outp
         probe.touch()
         probe.unlink()
     except OSError as error:
-        raise ValueError(f"{argument}={str(path)!r}: not a folder one can write to: {error.strerror}") from None
+        raise ValueError(f"{argument}={str(path)!r}: not a writable folder: {error.strerror}") from None
     return directory

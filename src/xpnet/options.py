@@ -23,10 +23,10 @@ Option = Callable[[Command], Command]
 
 
 class PathType(click.Path):
-    """A path as the functions take it, completed by the shell: see `xpnet.parts.require_path`."""
+    """A path that the shell completes, and that `xpnet.parts.require_path` checks."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Path:
-        """Return it as a path."""
+        """Check the path and return it."""
         return require_path(param.name if param and param.name else "path", value)
 
 

@@ -118,7 +118,7 @@ def require_instance(name: str, value: Any, kind: type, example: str) -> None:
 
 
 def require_path(name: str, value: Any) -> Path:
-    """Check that value is a path, and return it with ``~`` replaced by the home it means to a shell.
+    """Check that value is a path, and return it with ``~`` expanded as in a shell.
 
     Raises
     ------

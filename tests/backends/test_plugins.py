@@ -169,7 +169,7 @@ def test_a_broken_plugin_is_listed_with_its_reason_and_breaks_no_other(broken):
     reasons = {
         "missing": f"{added} no_such_module:Backend, which fails: ModuleNotFoundError: No module named",
         "crashing": f"{added} crashing_plugin:Backend, which fails: OSError: libtpu.so: cannot open shared object file",
-        "alien": f"{added} fractions:Fraction, which is no subclass of Backend with a 'library'",
+        "alien": f"{added} fractions:Fraction, which is not a subclass of Backend with a 'library'",
         "absent": "no_such_library is not installed: pip install no-such-library",
         "stumbling": "it cannot be opened: ZeroDivisionError: division by zero",
         "partial": "it lacks int32, float32, iinfo, ",

@@ -22,7 +22,7 @@ def make(x, y, t, labels, **how):
 
 def test_floats_that_nobody_divided_are_suspected(samples):
     x, y, t, labels = samples
-    with pytest.warns(DataWarning, match="floats from 0 to 16, all whole, look like pixels that nobody has divided"):
+    with pytest.warns(DataWarning, match="floats from 0 to 16, all whole, look like unscaled pixels"):
         make(x.astype(np.float32), y, t.astype(np.float32), labels)
 
 

@@ -241,7 +241,7 @@ def test_other_things_are_refused_with_words(tmp_path):
         (tmp_path / "words.txt", "not a folder, an .npz or a .csv"),
         (tmp_path / "bad.npz", "not a good .npz file"),
         (tmp_path / "bad.csv", "not a label and pixels in each row"),
-        (tmp_path / "empty", "no dataset that is known"),
+        (tmp_path / "empty", "no known dataset"),
     ):
         with pytest.raises(DataError, match=words):
             load_dataset(path)

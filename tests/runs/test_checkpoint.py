@@ -571,7 +571,7 @@ def test_a_file_in_the_way_is_named_before_any_work(tmp_path, place):
     way = tmp_path / "run" / place if place else tmp_path / "file"
     way.write_text("mine")
     directory = RunDirectory(tmp_path / "run" if place else way)
-    with pytest.raises(ValueError, match=r"output_dir=.*not a folder one can write to") as caught, directory.lock():
+    with pytest.raises(ValueError, match=r"output_dir=.*not a writable folder") as caught, directory.lock():
         pytest.fail("the work has begun")
     assert str(way) in str(caught.value)
     assert way.read_text() == "mine"

@@ -27,7 +27,7 @@ def test_a_finished_run_of_an_earlier_version_predicts_the_same(backend, digits)
     assert accuracy == pytest.approx(history.best("val_accuracy").test_accuracy, abs=2e-3)
 
 
-@pytest.mark.filterwarnings("ignore:resume. the linear algebra took")  # it does elsewhere
+@pytest.mark.filterwarnings("ignore:resume. linear algebra used")  # it does elsewhere
 def test_a_checkpoint_of_an_earlier_version_is_refused_by_name(tmp_path, digits):
     folder = shutil.copytree(FOLDER, tmp_path / "run")
     network = xpnet.load(folder)

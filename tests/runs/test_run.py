@@ -178,7 +178,7 @@ def test_a_folder_that_is_no_run_is_named(tmp_path):
         with pytest.raises(TypeError, match=f"^directory={other}: must be a path"):
             xpnet.load(other)
     (tmp_path / "file").write_text("mine")
-    assert_refused(tmp_path / "file", "not the folder of a run")
+    assert_refused(tmp_path / "file", "is a file: give the folder of the run that it is in")
 
 
 def test_a_run_that_is_not_finished_is_named(folder):
@@ -260,7 +260,7 @@ def test_the_weights_of_another_recipe_are_refused_by_name(folder, tmp_path, dig
         (lambda a: a.update({"layers.5.bias": np.zeros(10, np.int32)}), "layers.5.bias is int32 instead of"),
         (lambda a: a.update({"layers.5.bias": np.zeros(10, np.float16)}), "layers.5.bias is float16 instead of"),
         (lambda a: a.update({"layers.5.bias": np.full(10, np.nan)}), "layers.5.bias holds NaN or infinity"),
-        (lambda a: a.update({"layers.5.bias": np.full(10, 1e39)}), "layers.5.bias holds numbers that float32 has not"),
+        (lambda a: a.update({"layers.5.bias": np.full(10, 1e39)}), "layers.5.bias holds numbers too large for float32"),
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(folder, change, words):

@@ -568,7 +568,7 @@ def test_ranks_that_differ_do_not_start(tmp_path, change, words):
     result = task("differ", 3, tmp_path, [settings, settings | change, settings])
     assert result.returncode != 0
     assert words in result.stderr
-    assert "rank 2" not in result.stderr.partition("the ranks are not about to do the same")[2].partition("Start")[0]
+    assert "rank 2" not in result.stderr.partition("the ranks do not have the same settings")[2].partition("Start")[0]
 
 
 @needs_mpi

@@ -24,7 +24,7 @@ def test_training_goes_on_from_given_weights(backend, few):
 
 def test_weights_that_are_not_used_are_told_of(few):
     first = fit(NETWORK, few, **SETTINGS)
-    with pytest.warns(UserWarning, match=r"^network: has weights, and training begins with new ones: say"):
+    with pytest.warns(UserWarning, match=r"^network: has weights, but training starts from new ones: pass"):
         again = fit(first.network, few, **SETTINGS)
     assert_same(again, first)
     assert_same(fit(first.network, few, initial="drawn", **SETTINGS), first)

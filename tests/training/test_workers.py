@@ -63,7 +63,7 @@ def test_a_run_resumes_with_another_number_of_workers(sharded, few, tmp_path):
 def test_another_number_of_threads_is_told_when_a_run_resumes(few, tmp_path):
     with pytest.raises(Stop):
         fit(NETWORK, few, threads=2, output_dir=tmp_path, callbacks=[stop_after(0)], **SETTINGS)
-    with pytest.warns(UserWarning, match="^resume: the linear algebra took threads=2 and takes 1 now: the last bits"):
+    with pytest.warns(UserWarning, match="^resume: linear algebra used threads=2, and now uses 1: the last bits"):
         fit(NETWORK, few, threads=1, output_dir=tmp_path, resume=True, **SETTINGS)
 
 

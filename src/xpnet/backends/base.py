@@ -121,7 +121,7 @@ class Backend:
     at once, and has no better use for the processors."""
 
     first_epoch: ClassVar[str] = ""
-    """What makes the first epoch of a run longer than those after it, for people to read."""
+    """The reason why a run's first epoch takes longer than later ones, in readable form."""
 
     @classmethod
     def open(cls, device: str = "") -> Backend:
@@ -300,7 +300,7 @@ def _by_dlpack(array: Array) -> NDArray[Any]:
 
 
 def device_of(array: Array) -> Any:
-    """Return the device of an array, or ``None`` where the library's arrays know none: the default device.
+    """Return the device of an array, or ``None``, the default device, if the library's arrays have no device.
 
     Examples
     --------

@@ -206,7 +206,7 @@ def _find(name: str) -> type[Backend]:
     except (Exception, SystemExit) as error:  # another package may raise anything
         raise BackendError(f"{source} adds it as {point.value}, which fails: {_told(error)}") from None
     if not (isinstance(cls, type) and issubclass(cls, Backend) and cls.library and isinstance(cls.library, str)):
-        raise BackendError(f"{source} adds it as {point.value}, which is no subclass of Backend with a 'library'")
+        raise BackendError(f"{source} adds it as {point.value}, which is not a subclass of Backend with a 'library'")
     return cls
 
 

@@ -81,7 +81,7 @@ class Dataset:
     def __post_init__(self) -> None:
         """Check every field, and that they fit together."""
         if not isinstance(self.name, str) or not self.name:
-            raise DataError(f"name={self.name!r}: must be a word to call the dataset by")
+            raise DataError(f"name={self.name!r}: must be a string that is not empty")
         object.__setattr__(self, "classes", check_classes(self.classes))
         object.__setattr__(self, "pixel_max", check_pixel_max(self.pixel_max))
         for part in ("train", "test"):

@@ -50,7 +50,7 @@ class Facts:
         The mean over the outermost pixels of the images.
     sample_shape : tuple of int
     stretch : float
-        How many times further the drawing in an image reaches up and down than to the sides.
+        The vertical extent of the drawings in the images, divided by the horizontal extent.
 
     Examples
     --------
@@ -105,7 +105,7 @@ class Facts:
             return None
         if not isinstance(shape, list) or not all(isinstance(size, int) and size > 0 for size in shape):
             return None
-        stretch = _finite(config.get("stretch"))  # which earlier versions did not keep
+        stretch = _finite(config.get("stretch"))  # missing in the records of earlier versions
         positive = stretch if stretch is not None and stretch > 0 else 1.0
         return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape), positive)
 
@@ -148,7 +148,7 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
         high = float(images.max())
         if images.min() >= 0 and 1.5 < high < 2**16 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
             warn(
-                f"{name}: floats from 0 to {high:g}, all whole, look like pixels that nobody has divided; floats are "
+                f"{name}: floats from 0 to {high:g}, all whole, look like unscaled pixels; floats are "
                 f"taken as they are. Give integers, divide by {_round_up(high)}, or use Dataset.from_arrays {SILENCE}"
             )
     if looks_channels_first(shape):
@@ -156,12 +156,12 @@ def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], 
     counts = np.bincount(labels, minlength=len(class_names))
     if missing := [class_names[k] for k in np.flatnonzero(counts == 0).tolist()]:
         if len(labels) >= 10 * len(class_names):
-            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to tell them {SILENCE}")
+            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to answer them {SILENCE}")
     elif counts.min() < 0.1 * counts.mean() and len(labels) >= 100:
         rare = int(counts.argmin())
         warn(
             f"{name}: {counts[rare]:,} of {len(labels):,} training images are of class {class_names[rare]}: a network "
-            f"may never answer it, and still have a high accuracy {SILENCE}"
+            f"may never predict it, and still have a high accuracy {SILENCE}"
         )
 
 
@@ -171,7 +171,7 @@ def looks_channels_first(shape: Sequence[int]) -> bool:
 
 
 def check_input_layout(shape: Sequence[int]) -> None:
-    """Warn a user who builds a network of images whose channels come first, as torch has them."""
+    """Warn a user who builds a network for images with channels first, as in torch."""
     builder = sys._getframe(2).f_globals.get("__name__", "")
     if looks_channels_first(shape) and builder.partition(".")[0] != "xpnet":
         height, width = shape[1:]
@@ -182,7 +182,7 @@ def check_input_layout(shape: Sequence[int]) -> None:
 
 
 def check_order(name: str, labels: NDArray[np.int64]) -> None:
-    """Warn of training data in the order of their classes, where nothing shuffles them."""
+    """Warn if training data are sorted by class, for a run that does not shuffle them."""
     kinds = len(np.unique(labels))
     if kinds > 1 and len(labels) >= 10 * kinds and np.count_nonzero(np.diff(labels)) < 2 * kinds:
         warn(
@@ -251,7 +251,7 @@ def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
 
 
 def _finite(value: Any) -> float | None:
-    """Return a number of a file as a float, if it is one and finite."""
+    """Return a value from a file as a float if it is a finite number, else None."""
     try:
         number = float(value) if isinstance(value, int | float) else math.nan
     except OverflowError:
@@ -260,10 +260,10 @@ def _finite(value: Any) -> float | None:
 
 
 def _stretch(images: NDArray[Any], edge: NDArray[Any]) -> float:
-    """Compare how far from its centre the drawing in an image reaches, up and down and to the sides; 1 is equally far.
+    """Return the mean vertical extent of the drawings in images, divided by the horizontal extent.
 
-    The drawing is all that differs from the edge. Digits and letters are taller than wide, so that transposed images
-    are told by it, while mirrored ones differ too little from others.
+    A drawing is everything that differs from the edge. Digits and letters are taller than wide, so the ratio reveals
+    transposed images. Mirrored ones differ too little from others.
     """
     if images.ndim < 3 or len(images) < ENOUGH:
         return 1.0
@@ -284,7 +284,7 @@ def _stretch(images: NDArray[Any], edge: NDArray[Any]) -> float:
 
 
 def _turned(stretch: float, trained: float) -> bool:
-    """Whether images are wide where the training images are tall, or the other way round."""
+    """Whether images are wide and the training images are tall, or the other way round."""
     ours, theirs = math.log(stretch), math.log(trained)
     return abs(theirs) > 0.2 and ours * math.copysign(1.0, theirs) < -0.4 * abs(theirs)
 

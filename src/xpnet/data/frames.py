@@ -119,7 +119,7 @@ def _members(value: Any, label: str | None) -> list[Any]:
             return [getattr(value, images), getattr(value, labels)]
     known = "; ".join(", ".join(names) for names in (FOUR[0], *TWO[:4]))
     found = f" It has {', '.join(map(str, sorted(map(str, keys))))[:200]}." if keys else ""
-    raise DataError(f"{type(value).__name__}: holds no images and labels under names that are known ({known}).{found}")
+    raise DataError(f"{type(value).__name__}: holds no images and labels under known names ({known}).{found}")
 
 
 def _images(name: str, images: Any, image_shape: tuple[int, ...] | None) -> NDArray[Any]:

@@ -40,7 +40,7 @@ def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
         if not ((ones | (array == 0)).all() and (ones.sum(axis=1) == 1).all()):
             raise DataError(
                 f"{argument}: shape {array.shape}: rows that are not one-hot (a single 1, else 0). "
-                "Probabilities are no labels: take numpy.argmax(labels, axis=1) if that is what you mean"
+                "Probabilities are not labels: pass numpy.argmax(labels, axis=1) if that is what you mean"
             )
         return np.asarray(np.argmax(array, axis=1))
     if array.ndim != 1:

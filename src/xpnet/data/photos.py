@@ -232,9 +232,9 @@ def _pillow_errors(name: str) -> Iterator[None]:
 
 
 def are_photos(images: Any, input_shape: tuple[int, ...]) -> bool:
-    """Whether images are paths or images of Pillow's, one or a list, and have to be prepared for a network.
+    """Whether images are paths or Pillow images, one or a list, that have to be prepared for a network.
 
-    An image of Pillow's that has the network's number of pixels is taken as it is.
+    A Pillow image with the network's number of pixels needs no preparation.
     """
     listed = images if isinstance(images, list | tuple) else [images]
 

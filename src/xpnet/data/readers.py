@@ -122,7 +122,7 @@ def read_array(path: Path) -> NDArray[Any]:
     if path.suffix.lower() == ".npz":
         held = _read_npz(path)
         if len(held) != 1:
-            raise DataError(f"{path}: holds {len(held)} arrays ({', '.join(held)[:100]}); one is wanted")
+            raise DataError(f"{path}: holds {len(held)} arrays ({', '.join(held)[:100]}); it must hold one")
         return next(iter(held.values()))
     return read_idx(path)
 
@@ -148,7 +148,7 @@ def _npy(file: Any, size: int, name: str) -> NDArray[Any]:
             raise ValueError(f"version {version} of the format")
         shape, fortran, dtype = read_header[version](file)
         if dtype.hasobject or dtype.itemsize == 0 or dtype.names is not None or dtype.kind not in "biufSU":
-            raise ValueError(f"dtype {dtype}, and numbers or strings are wanted")
+            raise ValueError(f"dtype {dtype}; must be numbers or strings")
         promised = math.prod(shape) * dtype.itemsize
         if any(length < 0 for length in shape) or promised > size:
             raise ValueError(f"the header promises {promised:,} bytes for shape {shape}, and the file has {size:,}")
@@ -249,7 +249,7 @@ def _read_csv(path: Path, columns: int | None = None) -> tuple[Any, ...]:
             (gzip.decompress(contents) if contents[:2] == b"\x1f\x8b" else contents).decode("utf-8-sig").splitlines()
         )
     except (EOFError, zlib.error, ValueError, OSError) as error:
-        raise DataError(f"{path}: not a text of UTF-8: {error}") from None
+        raise DataError(f"{path}: not UTF-8 text: {error}") from None
     rows = [line for line in lines if line.strip()]
     if not rows:
         raise DataError(f"{path}: empty")
@@ -299,7 +299,7 @@ def _classes(folder: Path) -> list[str]:
     names = sorted(path.name for path in folder.iterdir() if path.is_dir() and any(map(is_picture, path.iterdir())))
     if len(names) < 2:
         raise DataError(
-            f"{folder}: no dataset that is known: no four IDX or .npy files of images and labels, no CSV; "
+            f"{folder}: no known dataset: neither four IDX or .npy files of images and labels, nor a CSV; "
             f"and {len(names)} folders of pictures, of which there must be one for each class"
         )
     return names

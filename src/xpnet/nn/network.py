@@ -79,7 +79,7 @@ class Network:
         return display.network_html(self)
 
     def __getattr__(self, name: str) -> Any:
-        """Say where to find what this network does not have."""
+        """Raise an error that names the counterpart of a missing attribute, if there is one."""
         from xpnet.nn.trained import missing
 
         raise missing(self, name)

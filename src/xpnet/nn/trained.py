@@ -156,8 +156,8 @@ class TrainedNetwork(Network):
             An array of any library on any device, in any memory layout and byte order, read-only or not. It is moved
             to the network's backend. Integers of any size are pixels from 0 to ``pixel_max``, by which they are
             divided. Floating-point images of any precision that NumPy has must be scaled already, and are rounded to
-            the network's dtype. ``n`` may be 0. A single image needs no batch axis. Lists of images are taken, too. A
-            path, an image of Pillow's of another size, or a list of these are photographs of digits, which
+            the network's dtype. ``n`` may be 0. A single image needs no batch axis, and a list of images is accepted
+            too. A path, a Pillow image of another size, or a list of these are photographs of digits, which
             `xpnet.data.prepare_digit` prepares.
 
         Returns
@@ -278,25 +278,25 @@ class TrainedNetwork(Network):
         return [layer.output for layer in self.trace(images).layers]
 
     def trace(self, images: Any, labels: Any = None, *, loss: Loss | None = None, seed: int = 0) -> Trace:
-        """Look into one pass: what each layer returns, and with labels the gradients of the loss.
+        """Trace one pass: return the outputs of all layers and, with labels, the gradients of the loss.
 
         Parameters
         ----------
         images : array_like, shape (n, ...)
             See `logits`.
         labels : array of integers, shape (n,), optional
-            With labels, the pass is a step of training without its update: batch normalization looks at the batch,
-            and dropout drops. Without them, it is a pass of evaluation.
+            With labels, the pass is a training step without the update: batch normalization uses the batch, and
+            dropout drops units. Without labels, it is an evaluation pass.
         loss : Loss, optional
             By default `SoftmaxCrossEntropy`.
         seed : int
-            Of the random numbers of the step, such as those of dropout.
+            The seed of the step's random numbers, such as those of dropout.
 
         Returns
         -------
         Trace
-            For each layer its output, its parameters, and the gradients with respect to both, on the host. It shows
-            itself as a table, and draws itself as histograms.
+            The output of each layer, its parameters, and the gradients with respect to both, on the host. A trace can
+            be shown as a table, and drawn as histograms.
 
         Examples
         --------
@@ -305,8 +305,8 @@ class TrainedNetwork(Network):
         >>> trace = run.network.trace(run.data.test_images[:20], run.data.test_labels[:20])
         >>> [layer.gradient.shape for layer in trace.layers], trace.layers[0].gradients["weight"].shape
         ([(20, 5), (20, 5), (20, 5), (20, 10)], (64, 5))
-        >>> print(trace.table().splitlines()[0])
-        layer           output    mean  spread  dead  gradient  of parameters
+        >>> trace.table().splitlines()[0].split()[:5]
+        ['layer', 'output', 'mean', 'spread', 'dead']
         """
         from xpnet.runs.trace import trace
 
@@ -345,11 +345,11 @@ ELSEWHERE = {
     "get_weights": "named_arrays()",
     "save": "run.save(folder)",
 }
-"""Methods that networks of other libraries have, and what xpnet has in their place."""
+"""Methods of other libraries' networks, and their counterparts in xpnet."""
 
 
 def missing(network: Network, name: str) -> AttributeError:
-    """Return the error for an attribute that a network does not have, with the way to get it if there is one."""
+    """Return the error for an attribute that a network does not have, with a hint if there is a counterpart."""
     if hasattr(TrainedNetwork, name):
         return NoWeightsError("this network has no weights yet: train it with xpnet.fit, or load one with xpnet.load")
     hint = f": see {ELSEWHERE[name]}" if name in ELSEWHERE else ""

@@ -177,7 +177,7 @@ def load_arrays(path: str | os.PathLike[str], most: int = _MOST) -> tuple[Arrays
     try:
         return _decode(data)
     except KeyError as error:
-        raise CheckpointError(f"{path}: holds numbers of dtype {error}, which NumPy has not") from None
+        raise CheckpointError(f"{path}: holds numbers of dtype {error}, which NumPy does not have") from None
     except (SafetensorError, ValueError, TypeError, OverflowError, RecursionError) as error:
         raise CheckpointError(f"{path}: not a whole file of arrays: {error}") from None
 
@@ -293,7 +293,7 @@ class RunDirectory:
                 f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
             ) from None
         except OSError as error:
-            raise ValueError(f"output_dir={str(self.path)!r}: not a folder one can write to: {error}") from None
+            raise ValueError(f"output_dir={str(self.path)!r}: not a writable folder: {error}") from None
         try:
             check_writable_directory(self.checkpoints)
             sweep_temporaries(self.path)

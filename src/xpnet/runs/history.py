@@ -106,7 +106,7 @@ class History(Sequence[Record]):
     @overload
     def __getitem__(self, index: str) -> list[float | None]: ...
     def __getitem__(self, index: int | slice | str) -> Record | History | list[float | None]:
-        """Return an epoch's record, the history of some epochs, or the `column` of a name."""
+        """Return an epoch's record, the history of some epochs, or a `column` by its name."""
         if isinstance(index, str):
             return self.column(index)
         return History(self._records[index]) if isinstance(index, slice) else self._records[index]
@@ -246,7 +246,7 @@ def check_history(history: History) -> History:
     """
     for epoch, record in enumerate(history):
         if record.epoch != epoch:
-            raise ValueError(f"epoch {shown(record.epoch)} stands where epoch {epoch} should")
+            raise ValueError(f"epoch {shown(record.epoch)} is in the place of epoch {epoch}")
         for name in (*METRICS, "seconds"):
             value = getattr(record, name)
             if value is not None and not math.isfinite(value):

@@ -112,6 +112,6 @@ def check_same_data(directory: str | os.PathLike[str], config: Mapping[str, Any]
         return
     if not 1 <= used <= len(data.train_images) or data.first(used).fingerprint() != wanted:
         raise ValueError(
-            f"{directory}: was trained on other data that were called {data.name!r} too; to test on these anyway, "
+            f"{directory}: was trained on other data of the same name, {data.name!r}; to test on these anyway, "
             f"give --dataset {data.name}, or call xpnet.evaluate"
         )

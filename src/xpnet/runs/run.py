@@ -356,7 +356,7 @@ def load(
     check_arrays(expected, arrays, str(path))
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
-            raise CheckpointError(f"{path}: {name} holds numbers that {chosen} has not: take dtype='float64'")
+            raise CheckpointError(f"{path}: {name} holds numbers too large for {chosen}: use dtype='float64'")
     facts = Facts.from_config(config.get("images"))
     return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 

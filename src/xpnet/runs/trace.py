@@ -1,4 +1,4 @@
-"""The inside of one step: what each layer returns for a batch, and the gradients that pass back through it."""
+"""The inside of one step: the output of each layer for a batch, and the gradients that pass back through it."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ HEAD = ("layer", "output", "mean", "spread", "dead", "gradient", "of parameters"
 
 @dataclass(frozen=True, eq=False)
 class LayerTrace:
-    """What one layer did with a batch, on the host.
+    """One layer's output and gradients for a batch, on the host.
 
     Attributes
     ----------
     name : str
-        Its number and its hyperparameters, such as ``"0: Dense(100)"``.
+        The layer's number and hyperparameters, such as ``"0: Dense(100)"``.
     output : array, shape (n, features) or (n, height, width, channels)
     parameters : dict of str to array
     gradient : array, the shape of ``output``, optional
-        Of the loss, summed over the batch, with respect to the output.
+        The gradient of the loss, summed over the batch, with respect to the output.
     gradients : dict of str to array
-        With respect to the parameters.
+        The gradients with respect to the parameters.
     """
 
     name: str
@@ -46,7 +46,7 @@ class LayerTrace:
         return float(np.mean(~np.any(self.output, axis=tuple(range(self.output.ndim - 1)))))
 
     def row(self) -> list[str]:
-        """Write it as a row of the table: mean, standard deviation, dead units, and the norms of the gradients."""
+        """Return the layer's row of the table: mean, standard deviation, dead units, and norms of the gradients."""
         y = self.output
         parts = [self.name, str(y.shape[1:]), f"{y.mean():.3g}", f"{y.std():.3g}", f"{self.dead:.0%}"]
         norms = [[] if self.gradient is None else [self.gradient], list(self.gradients.values())]
@@ -55,20 +55,20 @@ class LayerTrace:
 
 @dataclass(frozen=True, eq=False)
 class Trace:
-    """What all layers did with a batch, from `TrainedNetwork.trace`.
+    """The outputs and gradients of all layers for a batch, from `TrainedNetwork.trace`.
 
     Attributes
     ----------
     layers : tuple of LayerTrace
     loss : float, optional
-        Summed over the batch.
+        The loss, summed over the batch.
     """
 
     layers: tuple[LayerTrace, ...]
     loss: float | None = None
 
     def __repr__(self) -> str:
-        """Say what was traced in one line."""
+        """Return a description in one line."""
         loss = "" if self.loss is None else f", loss {self.loss / len(self.layers[0].output):.4f}"
         return f"Trace({len(self.layers)} layers, {len(self.layers[0].output)} images{loss})"
 
@@ -90,12 +90,12 @@ class Trace:
         return display.table(HEAD, [layer.row() for layer in self.layers], caption=caption)
 
     def plot(self, what: str = "outputs") -> Any:
-        """Draw how the numbers of each layer are distributed.
+        """Draw the distribution of each layer's numbers.
 
         Parameters
         ----------
         what : {"outputs", "gradients", "parameters"}
-            The layers' outputs, the gradients with respect to them, or those with respect to the parameters.
+            Whether to draw the outputs, the gradients with respect to them, or those with respect to the parameters.
 
         Returns
         -------
@@ -119,7 +119,7 @@ class Trace:
 def trace(
     network: TrainedNetwork, images: Any, labels: Any = None, *, loss: Loss | None = None, seed: int = 0
 ) -> Trace:
-    """Look into a pass: `TrainedNetwork.trace` tells how."""
+    """Trace a pass; see `TrainedNetwork.trace`."""
     chosen = SoftmaxCrossEntropy() if loss is None else loss
     require_instance("loss", chosen, Loss, "SoftmaxCrossEntropy()")
     host, backend, training = network.host_images(images), network.backend, labels is not None

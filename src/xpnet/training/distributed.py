@@ -217,7 +217,7 @@ class MPIRanks(Ranks):
         differences = [text for rank in self.comm.allgather(found) for text in rank]
         if differences:
             raise ValueError(
-                f"distributed: the ranks are not about to do the same: {'; '.join(differences)}. "
+                f"distributed: the ranks do not have the same settings: {'; '.join(differences)}. "
                 "Start all of them with the same settings, data and versions."
             )
 

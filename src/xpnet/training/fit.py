@@ -281,8 +281,8 @@ def _start_of(network: Network, initial: str | None) -> Network:
         return network
     if trained and initial is None:
         warnings.warn(
-            "network: has weights, and training begins with new ones: say initial='given' to go on from its weights, "
-            "or initial='drawn' to do without this warning",
+            "network: has weights, but training starts from new ones: pass initial='given' to use its weights, "
+            "or initial='drawn' to silence this warning",
             stacklevel=3,
         )
     return Network(network.layers, network.input_shape, network.pixel_max)
@@ -336,7 +336,7 @@ def check_surroundings(threads: int | None, output_dir: Any, resume: bool, worke
     if named:
         check_folder_name("output_dir", output_dir)
     if resume and not named:
-        raise ValueError("resume=True: needs the output_dir of the run to go on with")
+        raise ValueError("resume=True: needs the output_dir of the run to continue")
 
 
 def _fitted(network: Network, data: Dataset, dtype: str) -> Network:
@@ -389,11 +389,13 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     checkpoint = directory.latest_checkpoint()
     if checkpoint is None:
         if (directory.path / MODEL).exists():
-            raise ValueError(f"{where}: holds a run without checkpoints, which cannot go on: choose another folder")
+            raise ValueError(
+                f"{where}: holds a run without checkpoints, which cannot be resumed: choose another folder"
+            )
         return None
     if not resume:
         raise ValueError(
-            f"{where}: holds a run already: go on with it by resume=True (--resume), or choose another folder"
+            f"{where}: holds a run already: continue it with resume=True (--resume), or choose another folder"
         )
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
@@ -402,7 +404,7 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
-            f"resume: the linear algebra took threads={saved.get('threads')} and takes {config['threads']} now: the "
+            f"resume: linear algebra used threads={saved.get('threads')}, and now uses {config['threads']}: the "
             "last bits may differ from those of a run that was never interrupted",
             stacklevel=2,
         )

@@ -131,7 +131,7 @@ class Loop:
         if smallest < need:
             raise ValueError(
                 f"batch_size={size}: {n} training samples leave a batch of {smallest}, but {layer} needs at least "
-                f"{need} samples: choose a batch_size that leaves no such rest"
+                f"{need} samples: choose a batch_size that leaves no such batch"
             )
 
     @property

@@ -15,7 +15,7 @@ from xpnet.runs.history import History, Record
 
 
 def header(config: dict[str, Any], size: int, note: str = "") -> str:
-    """Return two lines that describe the run, network, data and device, and a third where there is a note."""
+    """Return two lines that describe the run (network, data and device), and a third with the note, if any."""
     workers = f", {config['workers']} workers" if config.get("workers", 1) > 1 else ""
     return (
         f"recipe {config['recipe']}, {size:,} parameters, dataset {config['dataset']} "
@@ -54,7 +54,7 @@ class Reporter:
     epochs : int
         The number of epochs.
     note : str
-        What else there is to know before the first epoch is done.
+        A note about the first epoch, or empty.
     """
 
     watches = False
