@@ -31,7 +31,7 @@ class Dataset:
         accepted. The dataset keeps C-ordered, native arrays, with integers as uint8, or as int32 if ``pixel_max`` is
         above 255. An array that needs no change is not copied.
     train_labels : array of integers, shape (n,)
-        From 0 to ``classes - 1``; kept as int64.
+        Labels from 0 to ``classes - 1``; kept as int64.
     test_images, test_labels : array
         The same for the test set; only the number of samples may differ.
     classes : int

@@ -49,7 +49,7 @@ class DataError(ValueError):
     >>> try:
     ...     xpnet.Dataset("mine", images, [0], images, [0])
     ... except xpnet.DataError as error:
-    ...     print(error)
+    ...     print(str(error).partition(", and")[0])
     train_images: pixels from 0 to 300; must be from 0 to pixel_max=255
     """
 

@@ -68,7 +68,7 @@ def name_classes(
     Parameters
     ----------
     train, test : array, shape (n,)
-        From `plain_labels`.
+        Labels from `plain_labels`.
     classes : int, optional
         The number of classes, if integer labels are already class numbers.
     names : sequence of str, optional

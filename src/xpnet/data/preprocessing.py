@@ -60,7 +60,7 @@ def one_hot(labels: Array, classes: int = 10, dtype: str = "float64", *, xp: Nam
     Parameters
     ----------
     labels : array of integers, shape (n,)
-        From 0 to ``classes - 1``; a label outside gives a row of zeros.
+        Labels from 0 to ``classes - 1``; a label outside gives a row of zeros.
     classes : int
         The number of classes.
     dtype : str

@@ -24,7 +24,7 @@ def relu(x: Array, *, xp: Namespace = None) -> Array:
     Parameters
     ----------
     x : array of real floating-point numbers
-        Of any shape.
+        An array of any shape.
     xp : module, optional
         The array namespace; by default that of ``x``.
 

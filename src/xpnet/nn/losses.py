@@ -141,7 +141,7 @@ def softmax_cross_entropy_backward(p: Array, targets: Array) -> Array:
     p : array, shape (n, classes)
         The softmax of the logits.
     targets : array, shape (n, classes)
-        As given to `softmax_cross_entropy`.
+        The targets of `softmax_cross_entropy`.
 
     Examples
     --------
@@ -171,14 +171,14 @@ class Loss(Part):
         Parameters
         ----------
         labels : array of integers, shape (n,)
-            On the host, from 0 to ``classes - 1``.
+            The labels on the host, from 0 to ``classes - 1``.
         classes : int
             The number of classes.
 
         Returns
         -------
         array, shape (n, classes)
-            On the host.
+            The targets, on the host.
 
         Raises
         ------

@@ -30,7 +30,7 @@ class Network:
     Parameters
     ----------
     layers : sequence of Layer
-        From the input to the output.
+        The layers, from the input to the output.
     input_shape : tuple of int
         The shape of one sample: ``(features,)``, ``(height, width)`` or ``(height, width, channels)``.
     pixel_max : float
@@ -232,7 +232,7 @@ class Network:
         params, state : sequence of dict of str to array
             The parameters and the state of each layer.
         x : array
-            From `prepare`.
+            The batch, from `prepare`.
         ctx : Context
             The settings for all layers, such as the namespace and whether this is training.
         noise : sequence of array or None, optional
@@ -262,7 +262,7 @@ class Network:
         params : sequence of dict of str to array
             The parameters, as for `forward`.
         caches : sequence
-            From `forward`.
+            The caches from `forward`.
         dy : array
             The gradient of the output.
         ctx : Context

@@ -105,7 +105,7 @@ def batch_norm_backward(
     Parameters
     ----------
     cache : tuple
-        From `batch_norm`.
+        The cache from `batch_norm`.
     dy : array
         The gradient of the output.
     all_reduce : callable, optional

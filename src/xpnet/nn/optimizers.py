@@ -69,7 +69,7 @@ class Optimizer(Part):
         theta : array
             The parameters, of any shape.
         state : dict of str to array, the shape of ``theta``
-            From `init` or the previous step.
+            The state from `init` or the previous step.
         gradient : array, the shape of ``theta``
             The gradient of the batch's mean loss.
         scalars : mapping of str to array, shape ()

@@ -202,11 +202,11 @@ class MaxPool2D(_Pool):
     Parameters
     ----------
     size : int or pair of int
-        Of the window.
+        The size of the window.
     stride : int or pair of int, optional
-        From one window to the next; by default the size.
+        The distance from one window to the next; by default the size.
     padding : int or pair of int
-        Put around the image, at most half the size; a padded pixel is never the largest.
+        The border around the image, at most half the size; a padded pixel is never the largest.
 
     Examples
     --------
@@ -236,11 +236,11 @@ class AveragePool2D(_Pool):
     Parameters
     ----------
     size : int or pair of int
-        Of the window.
+        The size of the window.
     stride : int or pair of int, optional
-        From one window to the next; by default the size.
+        The distance from one window to the next; by default the size.
     padding : int or pair of int
-        Zeros put around the image, at most half the size; they count in the mean.
+        The number of zeros around the image, at most half the size; they count in the mean.
 
     Examples
     --------

@@ -49,7 +49,7 @@ class TrainedNetwork(Network):
     Attributes
     ----------
     params, state : list of dict of str to array
-        On the backend.
+        The arrays on the backend.
     backend : Backend
     dtype : str
 

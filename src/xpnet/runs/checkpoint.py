@@ -7,7 +7,9 @@ contains a SHA-256 of its contents, so a flipped bit is found when the file is r
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
+import importlib
 import itertools
 import json
 import os
@@ -287,13 +289,21 @@ class RunDirectory:
         # Nothing is written before the lock is held, not even a probe: the run that holds it would remove that.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            held.acquire()
-        except Timeout:
-            raise BusyError(
-                f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
-            ) from None
-        except OSError as error:
-            raise ValueError(f"output_dir={str(self.path)!r}: not a writable folder: {error}") from None
+            with contextlib.suppress(InterruptedError):
+                held.acquire()
+            if not held.is_locked:
+                held.acquire()
+        except (OSError, NotImplementedError) as error:
+            if _has_no_locks(file, error):
+                warnings.warn(
+                    f"{self.path}: its file system has no locks: see to it that no other run writes there", stacklevel=3
+                )
+            elif isinstance(error, Timeout):
+                raise BusyError(
+                    f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
+                ) from None
+            else:
+                raise ValueError(f"output_dir={str(self.path)!r}: not a writable folder: {error}") from None
         try:
             check_writable_directory(self.checkpoints)
             sweep_temporaries(self.path)
@@ -372,6 +382,25 @@ class RunDirectory:
     def _saved(self) -> list[tuple[int, Path]]:
         found = [(_NAME.fullmatch(path.name), path) for path in self.checkpoints.glob("epoch-*")]
         return sorted(((int(m[1]), path) for m, path in found if m), reverse=True)
+
+
+_NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
+
+
+def _has_no_locks(file: Path, error: Exception) -> bool:
+    """Whether a lock was refused because the file system has none; not every filelock tells that from a held one."""
+    if isinstance(error, NotImplementedError) or getattr(error, "errno", None) in _NO_LOCKS:
+        return True
+    try:
+        locks = importlib.import_module("fcntl")
+    except ImportError:
+        return False
+    with contextlib.suppress(OSError), open(file, "rb") as opened:
+        try:
+            locks.flock(opened, locks.LOCK_SH | locks.LOCK_NB)
+        except OSError as refusal:
+            return refusal.errno in _NO_LOCKS
+    return False
 
 
 def _load_checkpoint(path: Path, epoch: int, most: int) -> Checkpoint:

@@ -88,7 +88,7 @@ def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: i
     Parameters
     ----------
     labels, predictions : array of integers, shape (n,)
-        From 0 to ``classes - 1``.
+        Class numbers from 0 to ``classes - 1``.
     classes : int
         The number of classes.
 
@@ -123,7 +123,7 @@ def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
     Parameters
     ----------
     network : TrainedNetwork
-        From `xpnet.fit` or `xpnet.load`.
+        A network from `xpnet.fit` or `xpnet.load`.
     data : Dataset
         The dataset whose test set is used.
 

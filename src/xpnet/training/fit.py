@@ -36,7 +36,7 @@ from xpnet.runs.checkpoint import (
     RunDirectory,
     compare_configs,
 )
-from xpnet.runs.run import HISTORY, MODEL, Run, check_folder_name, save_config
+from xpnet.runs.run import CONFIG, HISTORY, MODEL, Run, check_folder_name, save_config
 from xpnet.training import frozen, report
 from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
@@ -236,6 +236,7 @@ def fit(
             folder = None if directory is None else directory.path
             run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
             if folder is not None and ranks.first:
+                _keep_config(folder, config)
                 run.save(folder)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
@@ -424,6 +425,13 @@ def _without_warnings() -> np.errstate:
     )
 
 
+def _keep_config(folder: Path, config: dict[str, Any]) -> None:
+    """Write the configuration again if it was deleted since the run began."""
+    if not (folder / CONFIG).exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        save_config(folder, config)
+
+
 def _run_epochs(
     loop: Loop,
     reached: list[Snapshot],
@@ -457,6 +465,7 @@ def _run_epochs(
             reached[:] = [snapshot]
             if directory is not None and loop.ranks.first:
                 directory.save_checkpoint(loop.checkpoint(snapshot, config))
+                _keep_config(directory.path, config)
                 snapshot.history.to_csv(directory.path / HISTORY)
             ended = call_all(functions, loop, snapshot)
         stopped = loop.ranks.any(interrupted())
