@@ -362,7 +362,7 @@ IMAGES = {
     "words.npy": np.asarray(["seven"]),
     "complex.npy": np.zeros((1, 64), complex),
     "a number.npy": np.float64(7.0),
-    "one image.npy": np.zeros(64),
+    "too few numbers.npy": np.zeros(63),
     "wrong shape.npy": np.zeros((2, 9, 9)),
     "nan.npy": np.full((1, 64), np.nan),
     "negative.npy": np.full((1, 64), -1),

@@ -181,14 +181,21 @@ def evaluate_command(
     click.echo(f"{run_dir} on {data.name}: test accuracy {result.accuracy:.4f}\n{result.table()}")
 
 
-@cli.command("predict", short_help="Predict the classes of images.", epilog=examples("xpnet predict run images.npy"))
+@cli.command(
+    "predict",
+    short_help="Predict the classes of images.",
+    epilog=examples("xpnet predict run images.npy", "xpnet predict run photo.png --show answers"),
+)
 @import_option
 @click.argument("run_dir", type=PATH)
 @click.argument("images", nargs=-1, required=True, type=PATH)
+@click.option(
+    "--show", type=PATH, help="A folder: draw each photograph there, what the network saw of it, and its answer."
+)
 @backend_options
 @json_option
 def predict_command(
-    run_dir: Path, images: tuple[Path, ...], backend: str | None, dtype: str | None, as_json: bool
+    run_dir: Path, images: tuple[Path, ...], show: Path | None, backend: str | None, dtype: str | None, as_json: bool
 ) -> None:
     """Predict the class of each image in IMAGES with the network in RUN_DIR.
 
@@ -196,20 +203,30 @@ def predict_command(
     training images. Floating-point numbers must be scaled already. Photographs are converted to the format of MNIST.
     """
     from xpnet.data.photos import is_picture
+    from xpnet.files import check_writable_directory
+    from xpnet.runs.opened import load_run
 
     network = load(run_dir, backend=backend, dtype=dtype)
     if all(is_picture(path) for path in images):
         labels = network.predict(list(images)).tolist()
-    elif len(images) == 1:
+    elif len(images) == 1 and show is None:
         labels = network.predict(read_images(images[0])).tolist()
     else:
-        raise ValueError("images: give one .npy or IDX file, or one or several photographs")
+        raise ValueError(
+            "images: give one .npy or IDX file, or one or several photographs" + (", for --show" if show else "")
+        )
+    if show is not None:
+        run, folder = load_run(run_dir, backend=backend, dtype=dtype), check_writable_directory(show, "show")
+        for path in images:
+            run.plot_prediction(path, folder / f"{path.stem}.png")
+    names = load_config(run_dir).get("class_names") or range(network.output_shape[0])
     if as_json:
         named = str(images[0]) if len(images) == 1 else [str(path) for path in images]
-        print_json({"run": str(run_dir), "images": named, "labels": labels})
+        answers = {"labels": labels, "names": [str(names[label]) for label in labels]}
+        print_json({"run": str(run_dir), "images": named, **answers})
         return
     for label in labels:
-        click.echo(str(label))
+        click.echo(str(names[label]))
 
 
 def read_images(path: Path) -> Any:

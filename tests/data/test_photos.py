@@ -301,3 +301,16 @@ def test_what_ends_as_a_picture_does():
     assert photos.is_picture("Photo.JPG")
     assert photos.is_picture(Path("a/b.png"))
     assert not photos.is_picture("images.npy")
+
+
+# Ten photographs ------------------------------------------------------------------------------------------------------
+
+
+def test_photographs_with_ten_tools_are_read(monkeypatch):
+    """As the how-to says: shrunk, hardly one of them; prepared, all."""
+    monkeypatch.syspath_prepend(str(Path(__file__).resolve().parents[2] / "docs"))
+    photographs = pytest.importorskip("photographs")
+    rows = photographs.answers()
+    assert len(rows) == len({tool for tool, *_ in rows}) == 10
+    assert sum(before == digit for _, digit, before, _ in rows) <= 2
+    assert [after for *_, after in rows] == list(range(10))

@@ -1,6 +1,7 @@
 """Displays of objects: tables and pictures with descriptions in a notebook, one short line in a terminal."""
 
 import html
+import json
 import re
 
 import numpy as np
@@ -131,3 +132,68 @@ def test_a_title_tells_what_a_configuration_says():
     assert title_of(config) == "mlp on digits, numpy, float32, seed 0"
     assert title_of(config | {"backend": None}) == "mlp on digits, float32, seed 0"
     assert title_of({"recipe": "The ladder", "dataset": "digits", "backend": "jax"}) == "The ladder on digits, jax"
+
+
+# Names of classes -----------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def named_run(digits, tmp_path_factory):
+    """Odd and even digits, whose classes have names of two words."""
+    names = ["even numbers", "odd numbers"]
+    labels = [np.asarray(names)[part % 2] for part in (digits.train_labels, digits.test_labels)]
+    data = xpnet.Dataset.from_arrays(digits.train_images, labels[0], digits.test_images, labels[1], name="parity")
+    folder = tmp_path_factory.mktemp("named") / "run"
+    return xpnet.train("mlp", dataset=data, epochs=2, output_dir=folder, progress=False), folder
+
+
+def test_names_of_classes_stand_in_tables_and_pictures(named_run):
+    run, folder = named_run
+    lines = run.evaluation.table().splitlines()
+    assert [line[:12] for line in lines] == ["       class", "even numbers", " odd numbers"]
+    assert "even numbers" in run.evaluation._repr_html_()
+    again = xpnet.load_run(folder)  # which remembers the names, though not the data
+    assert again.class_names == run.class_names == ("even numbers", "odd numbers")
+    texts = [text.get_text() for text in run.plot_mistakes().axes[0].texts]
+    assert "true even numb…" in texts
+    bars = run.plot_prediction(0).axes[-1]
+    assert [label.get_text() for label in bars.get_yticklabels()] == ["even numbers", "odd numbers"]
+    assert "test image 0, label odd numbers. " in plots.alt_text(run.plot_prediction(0))
+
+
+def test_the_command_line_answers_with_names_and_draws_what_was_seen(named_run, tmp_path, capsys):
+    pillow = pytest.importorskip("PIL.Image")
+    from xpnet.cli import main
+
+    run, folder = named_run
+    pages = [255 - np.kron(image * 15, np.ones((20, 20), np.uint8)) for image in run.data.test_images[:2]]
+    paths = [tmp_path / f"page-{i}.png" for i in range(2)]
+    for path, page in zip(paths, pages, strict=True):
+        pillow.fromarray(page).save(path)
+    expected = [run.class_names[label] for label in run.network.predict(paths)]
+    given = [str(folder), *map(str, paths)]
+    assert main(["predict", *given, "--show", str(tmp_path / "answers")]) == 0
+    assert capsys.readouterr().out.splitlines() == expected
+    drawn = sorted((tmp_path / "answers").iterdir())
+    assert [path.name for path in drawn] == ["page-0.png", "page-1.png"]
+    assert all(path.stat().st_size > 5000 for path in drawn)
+    assert main(["predict", *given, "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["names"] == expected
+    np.save(tmp_path / "images.npy", run.data.test_images[:2])
+    assert main(["predict", str(folder), str(tmp_path / "images.npy"), "--show", str(tmp_path / "other")]) == 2
+    assert "one or several photographs, for --show" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_photograph_is_drawn_beside_what_the_network_saw_of_it(named_run, tmp_path):
+    pillow = pytest.importorskip("PIL.Image")
+    run, _ = named_run
+    page = np.full((160, 240), 230, np.uint8)
+    page[20:120, 100:120] = 30
+    pillow.fromarray(page).save(tmp_path / "one.png")
+    figure = run.plot_prediction(tmp_path / "one.png", tmp_path / "drawn.svg")
+    photo, seen, _ = figure.axes
+    assert photo.images[0].get_array().shape == (160, 240)
+    assert seen.images[0].get_array().shape == (8, 8)
+    assert plots.alt_text(figure).startswith("one.png: mlp on parity, numpy, float32, seed 0. The network sees ")
+    assert (tmp_path / "drawn.svg").exists()

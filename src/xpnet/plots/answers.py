@@ -148,6 +148,7 @@ def mistakes(
     title: str,
     limit: int = 24,
     probabilities: ArrayLike | None = None,
+    class_names: Sequence[str] | None = None,
 ) -> Figure:
     """Draw misclassified images with their predicted and true labels.
 
@@ -197,9 +198,13 @@ def mistakes(
         wrong = wrong[np.argsort(-certainty[wrong], kind="stable")]
     note = _mistakes_note(n, len(wrong), limit, certainty is not None)
     shown = wrong[:limit]
+
+    def named(label: Any) -> str:
+        return str(label) if class_names is None else shorten(str(class_names[label]), 10)
+
     sure = ["" if certainty is None else f" ({certainty[i]:.0%})" for i in shown]
     captions = [
-        [(f"predicted {predicted[i]}{s}", now().wrong), (f"true {true[i]}", now().ink)]
+        [(f"predicted {named(predicted[i])}{s}", now().wrong), (f"true {named(true[i])}", now().ink)]
         for i, s in zip(shown, sure, strict=True)
     ]
     if len(wrong):

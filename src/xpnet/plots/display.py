@@ -138,9 +138,10 @@ def class_names(data: Any) -> list[str]:
 
 def evaluation_html(evaluation: Evaluation) -> str:
     """Show the confusion matrix, and precision and recall of each class."""
-    figure = plots.confusion_matrix(evaluation.confusion, title="Confusion matrix")
-    rows = [line.split() for line in evaluation.table().splitlines()]
-    return picture(figure) + table(rows[0], rows[1:])
+    names = evaluation.class_names or None
+    figure = plots.confusion_matrix(evaluation.confusion, title="Confusion matrix", class_names=names)
+    head, *rows = evaluation.rows()
+    return picture(figure) + table(head, rows)
 
 
 # A run that goes on ---------------------------------------------------------------------------------------------------

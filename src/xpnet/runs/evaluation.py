@@ -23,6 +23,8 @@ class Evaluation:
         The predicted classes.
     confusion : array of integers, shape (classes, classes)
         The number of samples of each class (row) that were predicted as each class (column).
+    class_names : tuple of str
+        The names of the classes; if empty, their numbers.
 
     Examples
     --------
@@ -37,6 +39,7 @@ class Evaluation:
 
     predictions: NDArray[np.int64]
     confusion: NDArray[np.int64]
+    class_names: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         """Return the number of samples and the accuracy."""
@@ -75,11 +78,21 @@ class Evaluation:
 
     def table(self) -> str:
         """Return precision and recall of each class as a table."""
-        lines = ["class  samples  precision  recall"]
-        counts = self.confusion.sum(axis=1)
-        for k, (n, p, r) in enumerate(zip(counts, self.precision, self.recall, strict=True)):
-            lines.append(f"{k:>5}  {n:>7}  {p:>9.4f}  {r:>6.4f}")
+        (first, *_), *rows = self.rows()
+        width = max(len(first), *(len(name) for name, *_ in rows))
+        lines = [f"{first:>{width}}  samples  precision  recall"]
+        for name, n, p, r in rows:
+            lines.append(f"{name:>{width}}  {n:>7}  {p:>9}  {r:>6}")
         return "\n".join(lines)
+
+    def rows(self) -> list[tuple[str, str, str, str]]:
+        """Return the cells of the table, the head first."""
+        names = self.class_names or [str(k) for k in range(len(self.confusion))]
+        numbers = zip(names, self.confusion.sum(axis=1), self.precision, self.recall, strict=True)
+        return [
+            ("class", "samples", "precision", "recall"),
+            *((name, str(n), f"{p:.4f}", f"{r:.4f}") for name, n, p, r in numbers),
+        ]
 
 
 def confusion_matrix(labels: NDArray[Any], predictions: NDArray[Any], classes: int) -> NDArray[np.int64]:
@@ -154,7 +167,8 @@ def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
     if images.dtype.kind in "ui" and data.pixel_max != network.pixel_max:
         images = images / np.asarray(data.pixel_max, network.dtype)  # scaled by the dataset's own largest pixel
     predictions = network.predict(images)
-    return Evaluation(predictions, confusion_matrix(data.test_labels, predictions, data.classes))
+    confusion = confusion_matrix(data.test_labels, predictions, data.classes)
+    return Evaluation(predictions, confusion, data.class_names)
 
 
 def _ratio(part: NDArray[np.int64], whole: NDArray[np.int64]) -> NDArray[np.float64]:

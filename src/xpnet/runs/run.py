@@ -105,6 +105,11 @@ class Run:
         return self.history[-1] if stopping["patience"] is None else self.history.best(stopping["monitor"])
 
     @property
+    def class_names(self) -> tuple[str, ...]:
+        """What tables and plots call the classes."""
+        return tuple(self.config.get("class_names") or self.data.class_names)
+
+    @property
     def title(self) -> str:
         """The title for plots: recipe, dataset, backend, dtype and seed."""
         return title_of(self.config)
@@ -135,15 +140,16 @@ class Run:
         """Draw the confusion matrix of the test set; see `plot`."""
         from xpnet import plots
 
-        names = getattr(self.data, "class_names", None) or None
-        return _saved(plots.confusion_matrix(self.evaluation.confusion, title=self.title, class_names=names), path)
+        how: dict[str, Any] = {"title": self.title, "class_names": self.class_names}
+        return _saved(plots.confusion_matrix(self.evaluation.confusion, **how), path)
 
     def plot_mistakes(self, path: str | os.PathLike[str] | None = None, *, limit: int = 24) -> Any:
         """Draw misclassified test images, at most ``limit``; see `plot`."""
         from xpnet import plots
 
         images, labels, answers = self.data.test_images, self.data.test_labels, self.evaluation.predictions
-        return _saved(plots.mistakes(images, labels, answers, title=self.title, limit=limit), path)
+        how: dict[str, Any] = {"title": self.title, "class_names": self.class_names}
+        return _saved(plots.mistakes(images, labels, answers, limit=limit, **how), path)
 
     def plot_weights(self, path: str | os.PathLike[str] | None = None, *, limit: int = 40) -> Any:
         """Draw the filters of the first layer, or the weights of its units, at most ``limit``; see `plot`."""
@@ -151,13 +157,32 @@ class Run:
 
         return _saved(plots.weights(self.network, title=self.title, limit=limit), path)
 
-    def plot_prediction(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
-        """Draw one test image and the network's probability of each class; see `plot`."""
-        from xpnet import plots
+    def plot_prediction(
+        self, image: int | str | os.PathLike[str] = 0, path: str | os.PathLike[str] | None = None
+    ) -> Any:
+        """Draw one image and the network's probability of each class; see `plot`.
 
-        image, label = self.data.test_images[index], self.data.test_labels[index]
-        title = f"{self.title}: test image {index}, label {label}"
-        return _saved(plots.prediction(image, self.network.predict_proba(image[None])[0], title=title), path)
+        Parameters
+        ----------
+        image : int or path-like
+            The index of a test image. Or a photograph of a digit, which is drawn too, beside what the network saw of
+            it: see `xpnet.data.prepare_digit`.
+        path : path-like, optional
+            The file to write.
+        """
+        from xpnet import plots
+        from xpnet.data.photos import images_of, load_image
+
+        photo = None
+        if isinstance(image, str | os.PathLike):
+            photo, title = load_image(image), f"{Path(image).name}: {self.title}"
+            seen = images_of(image, self.network.input_shape, self.network.pixel_max)[0]
+        else:
+            seen, label = self.data.test_images[image], self.class_names[self.data.test_labels[image]]
+            title = f"{self.title}: test image {image}, label {label}"
+        answer = self.network.predict_proba(seen[None])[0]
+        drawn = plots.prediction(seen, answer, title=title, photo=photo, class_names=self.class_names)
+        return _saved(drawn, path)
 
     def plot_feature_maps(self, index: int = 0, path: str | os.PathLike[str] | None = None) -> Any:
         """Draw the outputs of a convolutional network's layers for one test image; see `plot`.

@@ -297,6 +297,7 @@ def describe_run(loop: Loop, data: Dataset, recipe: str) -> dict[str, Any]:
         "dataset": data.name,
         "data_fingerprint": data.fingerprint(),
         "images": data.facts.to_config(),
+        "class_names": list(data.class_names),
         "train_samples": len(data.train_images),
         "backend": step.backend.spec,
         "device": step.backend.device_name,
@@ -401,7 +402,13 @@ def _last_checkpoint(directory: RunDirectory, resume: bool, config: dict[str, An
     begun = checkpoint.meta.get("config")
     if not isinstance(begun, dict):
         raise CheckpointError(f"{where}: the checkpoint of epoch {checkpoint.epoch} does not say of which run it is")
-    saved = {"initial": "drawn", "freeze": [], "train_weights": None, **begun}  # the only choices of version 0.1
+    saved = {
+        "initial": "drawn",
+        "freeze": [],
+        "train_weights": None,
+        "class_names": config["class_names"],
+        **begun,
+    }  # the only choices of version 0.1
     compare_configs(saved, config, FREE_TO_CHANGE)
     if saved.get("threads") != config["threads"]:
         warnings.warn(
