@@ -133,7 +133,7 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session(default=False)
 def quick(session: nox.Session) -> None:
-    """Run the fast tests on NumPy and array-api-strict, in about a minute."""
+    """Run the fast tests on NumPy and array-api-strict, in a few minutes."""
     install(session, "-e", ".", *group("test"), *group("reference"))
     where = session.posargs or ["tests"]
     session.run("pytest", *FAST, "--backends=numpy,array_api_strict", *SPREAD, *where, env=ENVIRONMENT)

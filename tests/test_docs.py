@@ -6,6 +6,8 @@ import inspect
 import json
 import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
@@ -118,6 +120,12 @@ def test_a_notebooks_text_is_what_jupyter_can_read(notebooks):
             assert cell["cell_type"] == "code" or not left.search(text), f"{name}: {text}"
 
 
+def test_a_notebook_shows_a_picture_once_and_has_it(notebooks):
+    text = "".join("".join(cell["source"]) for cell in notebooks["index.ipynb"]["cells"])
+    (picture,) = re.findall(r"!\[[^\]]+\]\((_static/[\w.-]+)\)", text)
+    assert (DOCS / picture).is_file()
+
+
 def test_a_notebooks_links_lead_to_notebooks(notebooks):
     for name, notebook in notebooks.items():
         text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
@@ -129,6 +137,27 @@ def test_a_notebook_shows_the_source_as_the_package_has_it(notebooks):
     text = "".join("".join(cell["source"]) for cell in notebooks["mathematics/dense.ipynb"]["cells"])
     assert "```python\ndef dense(x: Array, weight: Array" in text
     assert source_of("xpnet.nn.layers", ["dense_backward"]) in text
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("name", runnable_pages())
+def test_a_notebook_runs_from_top_to_bottom(name, tmp_path):
+    """As a script, in a process of its own; `nox -s notebooks` runs them all in Jupyter."""
+    write_notebooks(tmp_path)
+    notebook = json.loads((tmp_path / f"{name}.ipynb").read_text("utf-8"))
+    lines = ["import contextlib"]
+    for cell in notebook["cells"]:
+        if cell["cell_type"] == "code":
+            code = "".join(line for line in cell["source"] if not line.startswith("%"))
+            meant = "raises-exception" in cell["metadata"].get("tags", [])
+            lines.append(f"with contextlib.suppress(Exception):\n    exec({code!r})" if meant else code)
+    script = (tmp_path / name).with_suffix(".py")
+    script.write_text("\n\n".join(lines), encoding="utf-8")
+    surroundings = os.environ | {"XPNET_OFFLINE": "1", "MPLBACKEND": "agg"}
+    done = subprocess.run([sys.executable, script], cwd=script.parent, env=surroundings, capture_output=True, text=True)
+    if missing := re.search(r"^ModuleNotFoundError: No module named '(\w+)", done.stderr, re.MULTILINE):
+        pytest.skip(f"needs {missing[1]}")
+    assert done.returncode == 0, done.stderr
 
 
 def test_notebooks_replace_older_ones_and_leave_other_files_alone(tmp_path):

@@ -102,6 +102,48 @@ class Handler(BaseHTTPRequestHandler):
         while not self.server.web.released.is_set():
             self.wfile.write(bytes(1 << 16))
 
+    def for_ever(self, start, piece):
+        self.wfile.write(start)
+        while not self.server.web.released.is_set():
+            self.wfile.write(piece)
+
+    def endless_status(self, body):
+        self.for_ever(b"HTTP/1.1 200 ", b"O" * 9999)
+
+    def endless_header(self, body):
+        self.for_ever(b"HTTP/1.1 200 OK\r\nX: ", b"x" * 9999)
+
+    def endless_headers(self, body):
+        self.for_ever(b"HTTP/1.1 200 OK\r\n", b"X: " + b"x" * 9999 + b"\r\n")
+
+    def endless_interim(self, body):
+        self.for_ever(b"", b"HTTP/1.1 100 Continue\r\nX: x\r\n\r\n" * 99)
+
+    def endless_chunk(self, body):
+        self.for_ever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1;", b"x" * 9999)
+
+    def endless_chunks(self, body):
+        self.for_ever(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n", b"1\r\nx\r\n" * 999)
+
+    def endless_trailers(self, body):
+        head = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n" % len(body)
+        self.for_ever(head + body + b"\r\n0\r\n", b"X: " + b"x" * 9999 + b"\r\n")
+
+    def endless_redirect(self, body):
+        self.for_ever(b"HTTP/1.1 302 Found\r\nLocation: /404/x\r\n\r\n", b"x" * 9999)
+
+    def huge_location(self, body):
+        self.answer(b"", 302, Location="/404/" + "x" * 60_000)
+
+    def odd_location(self, body):
+        self.answer(b"", 302, Location="http://me:hunter2@[::1")
+
+    def secret_location(self, body):
+        self.answer(b"", 302, Location=f"{self.server.web.address}/404/x?token=hunter2".replace("//", "//me:hunter2@"))
+
+    def file_location(self, body):
+        self.answer(b"", 302, Location="file:///etc/passwd?hunter2")
+
     def loop(self, body):
         self.answer(b"", 302, Location=self.path)
 

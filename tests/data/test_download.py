@@ -7,6 +7,8 @@ import socket
 import stat
 import threading
 import time
+import traceback
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -196,6 +198,110 @@ def test_a_password_in_an_address_is_not_shown(mirrors, little_mnist, tmp_path, 
         fetch_mnist(tmp_path)
     assert "secret" not in str(caught.value)
     assert web.address in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "endless_status",
+        "endless_header",
+        "endless_headers",
+        "endless_interim",
+        "endless_chunk",
+        "endless_chunks",
+        "endless_trailers",
+        "endless_redirect",
+        "huge_location",
+        "odd_location",
+        "file_location",
+    ],
+)
+def test_whatever_has_no_end_takes_little_memory_and_the_next_mirror_is_asked(
+    kind, web, mirrors, little_mnist, tmp_path, monkeypatch
+):
+    mirrors(kind, "good")
+    monkeypatch.setattr(download, "FILE_DEADLINE", 3.0)
+    tracemalloc.start()
+    try:
+        fetch_mnist(tmp_path)
+        assert tracemalloc.get_traced_memory()[1] < 10e6
+    finally:
+        tracemalloc.stop()
+    assert_complete(tmp_path, little_mnist)
+    assert web.count("good") == len(little_mnist)
+
+
+SECRET_MIRRORS = [
+    "http://me:hunter2@{host}/404/",
+    "http://hunter2@{host}/404",
+    "http://{host}/404/?token=hunter2",
+    "http://{host}/404/#hunter2",
+    "http://{host}/hunter2/404/x/",
+    "http://{host}/stall_midway/?hunter2=1&",
+    "http://me:hun/ter2@{host}/404/",
+    "http://me:hunter2@mirror.invalid/",
+    "http://{host}:hunter2/404/",
+    "http://me:hunter2#{host}@{host}/",
+    "http://{host}/404/;hunter2@{host}/",
+    "http://[hunter2]/",
+    "http://[::1@hunter2/",
+    "http://me:hunter2 @{host}/404/",
+    "http://me:hunter2@{host}\t/404/",
+    "http://me:hünter2-hunter2@{host}/404/",
+    "https://me:hunter2@{host}/404/",
+    "me:hunter2@{host}/404/",
+    "hunter2",
+    "ftp://me:hunter2@{host}/",
+    "//me:hunter2@{host}/404/",
+    "http://{host}/secret_location/",
+    "http://{host}/odd_location/",
+    "http://{host}/file_location/",
+]
+SECRET_PROXIES = [
+    "http://me:hunter2@127.0.0.1:9",
+    "http://me:hunter2@mirror.invalid:80",
+    "http://me:hunter2@{host}",
+    "http://me:hunter2@127.0.0.1:port",
+    "http://me:hunter2@[::1",
+    "http://me:hun/ter2@127.0.0.1:9",
+    "socks5://me:hunter2@127.0.0.1:9",
+    "me:hunter2@127.0.0.1:9",
+    "hunter2",
+    "http://hunter2@",
+    "http://me:hunter2@127.0.0.1:99999",
+]
+
+
+def assert_told_without_secrets(call, folder, caplog, capfd):
+    """Look at the message, at the traceback with all that it came from, at all logs, all output and all files."""
+    caplog.set_level(logging.DEBUG)
+    with pytest.raises(DownloadError) as caught:
+        call()
+    told = "".join(traceback.format_exception(caught.value, limit=0)) + repr(caught.value)
+    written = "".join(str(path) + path.read_text("latin-1") for path in folder.rglob("*") if path.is_file())
+    out = capfd.readouterr()
+    for text in (told, caplog.text, out.out, out.err, written):
+        assert not re.search("hunter2|hun/ter2|ter2|h%C3%BCnter2|hünter2|aHVudGVyM", text), text
+
+
+@pytest.mark.parametrize("address", SECRET_MIRRORS)
+def test_no_secret_of_a_mirror_is_told(address, web, mirrors, little_mnist, tmp_path, monkeypatch, caplog, capfd):
+    mirrors("404")
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    monkeypatch.setenv("XPNET_MNIST_URL", address.format(host=web.address.removeprefix("http://")))
+    assert_told_without_secrets(lambda: fetch_mnist(tmp_path), tmp_path, caplog, capfd)
+
+
+@pytest.mark.parametrize("address", SECRET_PROXIES)
+@pytest.mark.parametrize("scheme", ["http", "https"])
+def test_no_secret_of_a_proxy_is_told(
+    address, scheme, web, mirrors, little_mnist, tmp_path, monkeypatch, caplog, capfd
+):
+    for name in ("http_proxy", "https_proxy", "all_proxy"):
+        monkeypatch.setenv(name, address.format(host=web.address.removeprefix("http://")))
+    monkeypatch.setattr(download, "ATTEMPTS", 1)
+    mirrors(f"{scheme}://mirror.invalid/404/")
+    assert_told_without_secrets(lambda: fetch_mnist(tmp_path), tmp_path, caplog, capfd)
 
 
 def test_proxies_of_the_environment_are_asked(web, mirrors, little_mnist, tmp_path, monkeypatch):

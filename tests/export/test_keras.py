@@ -60,6 +60,8 @@ def test_answers_are_alike(library, folders):
     for needed in ("keras", library):
         if importlib.util.find_spec(needed) is None:
             pytest.skip(f"{needed} is not installed")
+    if library == "jax":  # which compiles for longer than the others: no layer is missing in these two
+        folders = {folder: folders[folder] for folder in folders if folder.name.startswith(("every", "best"))}
     environment = os.environ | {"KERAS_BACKEND": library, "TF_CPP_MIN_LOG_LEVEL": "3"}
     command = [sys.executable, "-c", ANSWER, *map(str, folders)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)

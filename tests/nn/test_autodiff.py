@@ -57,7 +57,7 @@ def automatic(backend, function, params):
     library = backend.spec.partition(":")[0]
     if library == "jax":
         jax = pytest.importorskip("jax")
-        return jax.grad(function)(params)
+        return jax.jit(jax.grad(function))(params)  # in one piece, which takes half the time
     if library == "torch":
         given = [{name: array.clone().requires_grad_(True) for name, array in layer.items()} for layer in params]
         with pytest.importorskip("torch").enable_grad():  # which a session has switched off
