@@ -1,5 +1,7 @@
 """Helpers of the measurements: images, an epoch of xpnet, interleaved timing, and facts about the machine."""
 
+import contextlib
+import functools
 import os
 import platform
 import time
@@ -7,9 +9,11 @@ from datetime import date
 from pathlib import Path
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 import xpnet
 from xpnet.backends import installed_version
+from xpnet.host import processors
 from xpnet.recipes import Plan
 from xpnet.training.distributed import Ranks
 from xpnet.training.loop import Loop
@@ -34,26 +38,37 @@ def made_up(train, test=10):
     return xpnet.Dataset("made up", pixels[:train], labels[:train], pixels[train:], labels[train:])
 
 
-def loop_of(layers, data, batch, backend, ranks=None):
+def one_blas_thread():
+    """Do as `fit` does by default on NumPy, in microseconds: what there is to limit is looked up once."""
+    return _controller().limit(limits=1, user_api="blas")
+
+
+@functools.cache
+def _controller():
+    return ThreadpoolController()
+
+
+def loop_of(layers, data, batch, backend, ranks=None, workers=1):
     """The training loop of a network of layers with Adam, as `mlp` trains, on one rank or many."""
     ranks = ranks or Ranks()
     network = xpnet.Network(layers, (784,))
     all_reduce = ranks.all_reduce(backend)
     trainer = Step(network, xpnet.SoftmaxCrossEntropy(), xpnet.Adam(1e-3), backend, "float32", all_reduce)
     plan = Plan(network, epochs=10**6, batch_size=batch)
-    return Loop(trainer, plan, xpnet.random.Streams(0), data, ranks)
+    return Loop(trainer, plan, xpnet.random.Streams(0), data, ranks, workers)
 
 
 def our_epoch(data, batch, backend, hidden=(100,)):
-    """One training epoch of the mlp, metrics included, without the evaluation."""
+    """One training epoch of the mlp with the defaults of `fit`, metrics included, without the evaluation."""
     layers = [layer for units in hidden for layer in (xpnet.Dense(units), xpnet.ReLU(), xpnet.Dropout(0.2))]
     opened = xpnet.get_backend(backend)
     with opened.session("float32"):
-        loop = loop_of([*layers, xpnet.Dense(10)], data, batch, opened)
+        loop = loop_of([*layers, xpnet.Dense(10)], data, batch, opened, workers=processors())
         box = [(loop.start().progress, 0)]
 
     def epoch():
-        with opened.session("float32"):
+        alone = one_blas_thread() if opened.spec == "numpy" else contextlib.nullcontext()
+        with alone, opened.session("float32"):
             progress, number = box[0]
             progress = loop.train(progress, number)
             opened.to_numpy(progress.loss)

@@ -251,11 +251,8 @@ def matrix_products_epoch(n, batch):
     return epoch
 
 
-def torch_network_step(layers, images, labels):
-    """Return a training step of an equal network in eager torch, plain SGD.
-
-    ``layers`` are xpnet's; each is translated to its counterpart.
-    """
+def torch_network(layers):
+    """Return an equal network in torch: ``layers`` are xpnet's; each is translated to its counterpart."""
     import torch
 
     import xpnet
@@ -283,7 +280,47 @@ def torch_network_step(layers, images, labels):
             modules.append(n.ReLU())
         elif isinstance(layer, xpnet.Dropout):
             modules.append(n.Dropout(layer.rate))
-    model = n.Sequential(*modules)
+    return n.Sequential(*modules)
+
+
+def torch_until(plan, data, wanted):
+    """Return what trains an equal network with the same schedule until so much of the test set is right."""
+    import torch
+
+    def tensors(images, labels):
+        return torch.tensor(images[:, None], dtype=torch.float32) / 255.0, torch.tensor(labels.astype(np.int64))
+
+    (x, y), (x_test, y_test) = (
+        tensors(data.train_images, data.train_labels),
+        tensors(data.test_images, data.test_labels),
+    )
+
+    def run():
+        model, steps = torch_network(plan.network.layers), -(-len(x) // plan.batch_size)
+        optimizer = torch.optim.Adam(model.parameters())
+        for epoch in range(plan.epochs):
+            model.train()
+            for i, index in enumerate(torch.randperm(len(x)).split(plan.batch_size)):
+                rate = plan.optimizer.learning_rate * float(plan.schedule.factor(np.asarray(epoch + i / steps)))
+                optimizer.param_groups[0]["lr"] = rate
+                optimizer.zero_grad()
+                torch.nn.functional.cross_entropy(model(x[index]), y[index]).backward()
+                optimizer.step()
+            model.eval()
+            parts = zip(x_test.split(1000), y_test.split(1000), strict=True)
+            with torch.no_grad():
+                right = sum(int((model(images).argmax(1) == labels).sum()) for images, labels in parts)
+            if right >= wanted * len(x_test):
+                return
+
+    return run
+
+
+def torch_network_step(layers, images, labels):
+    """Return a training step of an equal network in eager torch, plain SGD."""
+    import torch
+
+    model = torch_network(layers)
     optimizer = torch.optim.SGD(model.parameters(), 0.01)
     x = torch.tensor(images.reshape(-1, 1, 28, 28), dtype=torch.float32) / 255.0
     y = torch.tensor(labels.astype(np.int64))

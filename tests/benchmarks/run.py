@@ -8,23 +8,27 @@ Prints a table, and with --output DIR writes it as JSON and as a picture. It nev
 """
 
 import argparse
+import functools
 import json
 import resource
 import statistics
 import subprocess
 import sys
+from datetime import date
 from pathlib import Path
 
+import cores
 import device
 import numpy as np
 import peers
-from measuring import images, machine, our_epoch, take_turns
+from measuring import images, machine, one_blas_thread, our_epoch, take_turns
 
 import xpnet
-from xpnet.host import kept_memory, thread_limit
+from xpnet.host import kept_memory, processors, thread_limit
 from xpnet.nn.trained import to_device
 from xpnet.training.batches import move_samples
 from xpnet.training.step import Step
+from xpnet.training.workers import Workers, count_shards
 
 LENET = [
     *[xpnet.Conv2D(8, 5), xpnet.MaxPool2D(2), xpnet.ReLU()],
@@ -34,10 +38,12 @@ LENET = [
 
 
 def our_step(layers, data, batch):
-    """One step of a network of images, plain SGD, the batch always the same."""
+    """One step of a network of images as `fit` takes it by default, plain SGD, the batch always the same."""
     network = xpnet.Network(layers, (28, 28))
     backend = xpnet.get_backend("numpy")
-    trainer = Step(network, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.01), backend, "float32")
+    shards = count_shards(network, backend, batch)
+    look = Workers(shards, min(processors(), shards)).gradients if shards > 1 else None
+    trainer = Step(network, xpnet.SoftmaxCrossEntropy(), xpnet.SGD(0.01), backend, "float32", look=look)
     rng = np.random.default_rng(0)
     params, state = (to_device(layers, backend, "float32") for layers in (network.init(rng), network.init_state()))
     box = [trainer.start(params, state)]
@@ -48,18 +54,26 @@ def our_step(layers, data, batch):
             inputs[f"noise.{i}"] = noise
 
     def step():
-        box[0] = trainer.take(box[0], inputs, held)
+        with one_blas_thread():
+            box[0] = trainer.take(box[0], inputs, held)
 
     return step
 
 
 def row(work, names, functions, repeats, target=None):
     """Measure the first function against each of the others."""
-    ours, *others = take_turns(functions, repeats)
+    return ratios_of(work, names, take_turns(functions, repeats), target)
+
+
+def ratios_of(work, names, times, target=None):
+    """Compare the times of the first with those of each of the others."""
+    ours, *others = times
     rows = []
     for name, seconds in zip(names[1:], others, strict=True):
         ratios = [b / a for a, b in zip(ours, seconds, strict=True)]
-        quarters = statistics.quantiles(ratios, n=4)  # the extremes are due to other programs
+        quarters = (
+            statistics.quantiles(ratios, n=4) if len(ratios) > 1 else 3 * ratios
+        )  # the extremes are due to other programs
         rows.append(
             {
                 "work": work,
@@ -71,6 +85,7 @@ def row(work, names, functions, repeats, target=None):
                 "lowest": quarters[0],
                 "highest": quarters[2],
                 "target": (target or {}).get(name),
+                "date": date.today().isoformat(),
             }
         )
         print(show(rows[-1]), flush=True)
@@ -102,35 +117,35 @@ def tutorial_rows(data, repeats):
     return row(f"tutorial, {epochs} epochs", ["numpy", "the notebook"], [ours, theirs], repeats, {"the notebook": 7.0})
 
 
-def mlp_rows(data, repeats):
-    rows = []
-    targets = {
-        32: {"torch": 2.5, "scikit-learn": 2.0, "JAX": 1.0, "NumPy by hand": 1.0},
-        128: {"torch": 2.0, "scikit-learn": 1.6, "JAX": 1.1, "NumPy by hand": 1.0},
-        1024: {"torch": 1.8, "scikit-learn": 1.5, "JAX": 1.2, "NumPy by hand": 1.0, "its products alone": 0.67},
-    }
+MLP_TARGETS = {
+    32: {"torch": 2.5, "scikit-learn": 2.0, "JAX": 1.0, "NumPy by hand": 1.0},
+    128: {"torch": 2.0, "scikit-learn": 1.6, "JAX": 1.1, "NumPy by hand": 1.0},
+    1024: {"torch": 1.8, "scikit-learn": 1.5, "JAX": 1.2, "NumPy by hand": 1.0, "its products alone": 0.67},
+}
+
+
+def mlp_rows(batch, data, repeats):
     x, y = data.train_images, data.train_labels
-    for batch, target in targets.items():
-        names = ["numpy", "torch", "scikit-learn", "JAX", "NumPy by hand", "its products alone"]
-        functions = [
-            our_epoch(data, batch, "numpy"),
-            peers.torch_mlp_epoch(x, y, batch),
-            peers.sklearn_mlp_epoch(x, y, batch),
-            peers.jax_mlp_epoch(x, y, batch),
-            peers.numpy_mlp_epoch(x, y, batch),
-            peers.matrix_products_epoch(len(x), batch),
-        ]
-        rows += row(f"mlp epoch, batch {batch}", names, functions, repeats, target)
-        for spec, peer, theirs, least in (("jax", "JAX", functions[3], 1.2), ("torch", "torch", functions[1], 1.0)):
-            ours = our_epoch(data, batch, spec)
-            rows += row(f"mlp epoch, batch {batch}", [spec, peer], [ours, theirs], repeats, {peer: least})
+    names = ["numpy", "torch", "scikit-learn", "JAX", "NumPy by hand", "its products alone"]
+    functions = [
+        our_epoch(data, batch, "numpy"),
+        peers.torch_mlp_epoch(x, y, batch),
+        peers.sklearn_mlp_epoch(x, y, batch),
+        peers.jax_mlp_epoch(x, y, batch),
+        peers.numpy_mlp_epoch(x, y, batch),
+        peers.matrix_products_epoch(len(x), batch),
+    ]
+    rows = row(f"mlp epoch, batch {batch}", names, functions, repeats, MLP_TARGETS[batch])
+    for spec, peer, theirs, least in (("jax", "JAX", functions[3], 1.2), ("torch", "torch", functions[1], 1.0)):
+        ours = our_epoch(data, batch, spec)
+        rows += row(f"mlp epoch, batch {batch}", [spec, peer], [ours, theirs], repeats, {peer: least})
     return rows
 
 
 def convolution_rows(data, repeats):
     best = [layer for layer in xpnet.recipes.best(data).network.layers if type(layer).__name__ != "RandomShift"]
     rows = []
-    for name, layers, target in (("LeNet-like step", LENET, 1.5), ("step of best's layers", best, 1.0)):
+    for name, layers, target in (("LeNet-like step", LENET, 2.0), ("step of best's layers", best, 1.4)):
         for batch in (32, 128):
             theirs = peers.torch_network_step(layers, data.train_images[:batch], data.train_labels[:batch])
             functions = [our_step(layers, data, batch), theirs]
@@ -169,17 +184,37 @@ def draw(rows, where):
     plots.save(figure, where)
 
 
+ROWS = {
+    "tutorial": tutorial_rows,
+    **{f"mlp-{batch}": functools.partial(mlp_rows, batch) for batch in MLP_TARGETS},
+    "convolution": convolution_rows,
+    "workers": lambda data, repeats: cores.worker_rows(row, data, repeats),
+    "defaults": lambda data, repeats: cores.default_rows(row, data, repeats),
+    "accuracy": lambda data, repeats: cores.accuracy_rows(ratios_of, data) if repeats > 3 else [],
+}
+
+
+def kept(path, rows):
+    """Return the rows of an earlier measurement that are not among these, each with its date."""
+    earlier = json.loads(path.read_text()) if path.is_file() else {"rows": []}
+    earlier = [{"date": earlier["machine"]["date"], **r} for r in earlier["rows"]]
+    now = {(r["work"], r["ours"], r["against"]) for r in rows}
+    return [r for r in earlier if (r["work"], r["ours"], r["against"]) not in now]
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--threads", type=int, default=None)
     parser.add_argument("--backend", help="measure this one on its device, such as cupy or torch:cuda")
     parser.add_argument("--limit", type=float, default=float("inf"), help="seconds, with --backend")
+    parser.add_argument("--samples", type=int, help="of the training images only so many, to rehearse")
+    parser.add_argument("--rows", default=",".join(ROWS), help="some of them, with commas; others in the output stay")
     parser.add_argument("--output", type=Path, default=None)
     options = parser.parse_args()
     about = machine() | {"threads": options.threads}
     print(json.dumps(about))
-    data = images(options.quick)
+    data = images(options.quick).first(options.samples)
     repeats = 3 if options.quick else 7
     if options.backend:
         device.measure(options.backend, options.threads, about, data, repeats, options.output, options.limit)
@@ -190,12 +225,13 @@ def main():
             import torch
 
             torch.set_num_threads(options.threads)
-        rows = [*tutorial_rows(data, repeats), *mlp_rows(data, repeats), *convolution_rows(data, repeats)]
+        rows = [found for name in options.rows.split(",") for found in ROWS[name](data, repeats)]
     more = import_row(repeats)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"peak memory of all this: {peak:.0f} MB")
     if options.output:
         options.output.mkdir(parents=True, exist_ok=True)
+        rows = [*kept(options.output / "benchmarks.json", rows), *rows]
         document = {"machine": about, "dataset": data.name, "rows": rows, "import_ms": more}
         (options.output / "benchmarks.json").write_text(json.dumps(document, indent=2) + "\n")
         draw(rows, options.output / "benchmarks.png")
