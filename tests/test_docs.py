@@ -120,6 +120,12 @@ def test_a_notebooks_text_is_what_jupyter_can_read(notebooks):
             assert cell["cell_type"] == "code" or not left.search(text), f"{name}: {text}"
 
 
+def test_a_notebook_shows_a_picture_once_and_has_it(notebooks):
+    text = "".join("".join(cell["source"]) for cell in notebooks["index.ipynb"]["cells"])
+    (picture,) = re.findall(r"!\[[^\]]+\]\((_static/[\w.-]+)\)", text)
+    assert (DOCS / picture).is_file()
+
+
 def test_a_notebooks_links_lead_to_notebooks(notebooks):
     for name, notebook in notebooks.items():
         text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")

@@ -225,3 +225,65 @@ def test_the_tutorials_dropout_draws_from_either_generator():
 def test_bad_arguments_are_named_before_any_work(settings, error, words):
     with pytest.raises(error, match=words):
         xpnet.train(**{"recipe": "mlp", "dataset": "digits", "progress": False} | settings)
+
+
+NETWORKS = {
+    "tutorial": "Dense(100, bias=False, init_weight=Uniform(0.1)), TutorialReLU(), TutorialDropout(0.5), "
+    "Dense(10, bias=False, init_weight=Uniform(0.1))",
+    "corrected": "Dense(100, bias=False, init_weight=Uniform(0.1)), ReLU(), CoinDropout(0.5), "
+    "Dense(10, bias=False, init_weight=Uniform(0.1))",
+    "mlp": "Dense(100), ReLU(), Dropout(0.2), Dense(10)",
+    "deep": "Dense(512, bias=False), BatchNorm(0.1), ReLU(), Dropout(0.3), "
+    "Dense(512, bias=False), BatchNorm(0.1), ReLU(), Dropout(0.3), "
+    "Dense(256, bias=False), BatchNorm(0.1), ReLU(), Dropout(0.3), Dense(10)",
+    "cnn": "Conv2D(16, 3, padding='same'), MaxPool2D(2), ReLU(), Conv2D(32, 3, padding='same'), MaxPool2D(2), ReLU(), "
+    "Flatten(), Dropout(0.3), Dense(128), ReLU(), Dropout(0.3), Dense(10)",
+    "best": "RandomShift(2), Conv2D(16, 3, padding='same', bias=False), BatchNorm(0.1), ReLU(), "
+    "Conv2D(16, 3, padding='same', bias=False), BatchNorm(0.1), MaxPool2D(2), ReLU(), "
+    "Conv2D(32, 3, padding='same', bias=False), BatchNorm(0.1), ReLU(), "
+    "Conv2D(32, 3, padding='same', bias=False), BatchNorm(0.1), MaxPool2D(2), ReLU(), "
+    "Flatten(), Dropout(0.2), Dense(128, bias=False), BatchNorm(0.1), ReLU(), Dropout(0.2), Dense(10)",
+}
+# Seed, dtype, training samples; optimizer, schedule, epochs, batch size, share to validate on, patience.
+SETTINGS = {
+    "tutorial": (1, "float64", 1000, "SGD(0.0025)", "Schedule()", 100, 1, 0.0, None),
+    "corrected": (1, "float64", 1000, "SGD(0.0025)", "Schedule()", 100, 1, 0.0, None),
+    "mlp": (0, "float32", None, "Adam(0.003)", "Cosine(30, warm_up=1.0)", 30, 128, 0.1, 10),
+    "deep": (0, "float32", None, "Adam(0.002)", "Cosine(30, warm_up=1.0)", 30, 64, 0.1, None),
+    "cnn": (0, "float32", None, "Adam(0.002)", "Cosine(15, warm_up=1.0)", 15, 64, 0.1, None),
+    "best": (0, "float32", None, "Adam(0.003)", "Cosine(12, warm_up=1.0)", 12, 64, 0.1, None),
+}
+
+
+@pytest.fixture(scope="module")
+def as_large_as_mnist():
+    images = np.zeros((60_000, 28, 28), np.uint8)
+    images[:, 5:23, 9:19] = 255
+    labels = np.arange(60_000) % 10
+    return xpnet.Dataset("as large as MNIST", images, labels, images[:10_000], labels[:10_000])
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_every_setting_is_what_it_was_measured_with(as_large_as_mnist, name):
+    """A recipe's accuracy was measured with these: who changes one measures anew."""
+    recipe = RECIPES[name]
+    plan = recipe.build(as_large_as_mnist)
+    shape = (28, 28, 1) if name in ("cnn", "best") else (784,)
+    assert repr(plan.network) == f"Network([{NETWORKS[name]}], input_shape={shape})"
+    numbers = (plan.epochs, plan.batch_size, plan.validation_fraction, plan.patience)
+    parts = (str(plan.optimizer), str(plan.schedule))
+    assert (recipe.seed, recipe.dtype, recipe.train_samples, *parts, *numbers) == SETTINGS[name]
+    by_sample = name in ("tutorial", "corrected")
+    assert str(plan.loss) == ("SquaredError()" if by_sample else "SoftmaxCrossEntropy(0.0)")
+    assert (plan.monitor, plan.sequential) == ("val_accuracy", by_sample)
+
+
+def test_the_defaults_that_recipes_leave_out_are_what_they_were():
+    adam, norm, cosine = xpnet.Adam(0.003), xpnet.BatchNorm(0.1), xpnet.Cosine(30, warm_up=1.0)
+    assert (adam.weight_decay, adam.beta1, adam.beta2, adam.epsilon) == (0.0, 0.9, 0.999, 1e-8)
+    assert norm.epsilon == 1e-5
+    assert (cosine.floor, cosine.start) == (0.0, 0.1)
+    assert (xpnet.SGD(0.1).momentum, xpnet.SGD(0.1).weight_decay, xpnet.Conv2D(16, 3).stride) == (0.0, 0.0, 1)
+    assert str(xpnet.Dense(3)) == str(xpnet.Dense(3, bias=True, init_weight=xpnet.HeUniform()))
+    assert str(xpnet.Conv2D(3, 3)) == str(xpnet.Conv2D(3, 3, bias=True, init_weight=xpnet.HeUniform()))
+    assert xpnet.MaxPool2D(2).output_shape((8, 8, 1)) == (4, 4, 1)

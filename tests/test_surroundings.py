@@ -1,11 +1,13 @@
 """A program's surroundings: signals, environment variables, missing streams, threads, NumPy's error state."""
 
+import gc
 import os
 import signal
 import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -165,10 +167,7 @@ def test_numpys_error_state_is_no_reason_to_fail_and_stays(digits):
 
 
 def test_threads_are_as_they_were_whatever_the_order_in_which_runs_end():
-    def now():
-        return [library["num_threads"] for library in threadpool_info()]
-
-    before = now()
+    before = limits()
     entered, leave = [threading.Event(), threading.Event()], [threading.Event(), threading.Event()]
 
     def work(i):
@@ -183,12 +182,12 @@ def test_threads_are_as_they_were_whatever_the_order_in_which_runs_end():
     for i in range(2):  # the first to begin ends first
         leave[i].set()
         threads[i].join()
-    assert now() == before
+    assert limits() == before
     with thread_limit(1):
         with thread_limit(2):
             pass
-        assert set(now()) <= {1}
-    assert now() == before
+        assert set(limits()) <= {1}
+    assert limits() == before
 
 
 @pytest.mark.parametrize(
@@ -223,3 +222,65 @@ def test_predictions_in_ever_new_sizes_compile_few_programs(backend, few):
     for n in range(60):
         np.testing.assert_allclose(network.logits(few.test_images[:n]), whole[:n], rtol=1e-5, atol=1e-6)
     assert sizes == ({1, 2, 4, 8, 16, 32, 64} if backend.spec.startswith("jax") else {*range(1, 60)})
+
+
+@pytest.mark.slow
+def test_runs_in_two_threads_leave_the_process_as_it_was(digits):
+    """Whichever ends first; in both a callback waits, so that they overlap."""
+    before = (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), np.geterr(), limits())
+    expected = [xpnet.train("mlp", **short(digits, seed)).history for seed in range(2)]
+    for last in range(2):
+        meeting, left, found = threading.Barrier(2), threading.Event(), [None, None]
+
+        def work(i, last=last, meeting=meeting, left=left, found=found):
+            def wait(record):
+                if record.epoch == 0:
+                    meeting.wait(60)
+                elif i == last:
+                    left.wait(60)
+
+            try:
+                found[i] = xpnet.train("mlp", callbacks=[wait], **short(digits, i)).history
+            finally:
+                if i != last:
+                    left.set()
+
+        threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert [without_times(history) for history in found] == [without_times(history) for history in expected]
+        assert (signal.getsignal(signal.SIGINT), signal.getsignal(signal.SIGTERM), np.geterr(), limits()) == before
+
+
+def short(digits, seed):
+    return {"dataset": digits.first(60), "epochs": 2, "seed": seed, "threads": 1 + seed, "progress": False}
+
+
+def without_times(history):
+    return [{**row, "seconds": 0.0} for row in history.to_dicts()]
+
+
+def limits():
+    return [library["num_threads"] for library in threadpool_info()]
+
+
+@pytest.mark.thorough
+@pytest.mark.parametrize("recipe", ["mlp", "cnn"])
+def test_memory_does_not_grow_over_a_hundred_runs(digits, recipe):
+    """A hundred runs leave less than a kilobyte each of what Python holds: a network has 27 and more."""
+    data = digits.first(100)
+
+    def runs(count):
+        for seed in range(count):
+            xpnet.train(recipe, dataset=data, epochs=1, seed=seed, progress=False).network.predict(data.test_images)
+        gc.collect()
+        return tracemalloc.get_traced_memory()[0]
+
+    tracemalloc.start()
+    try:
+        first = runs(5)
+        assert runs(100) - first < 100_000
+    finally:
+        tracemalloc.stop()

@@ -21,7 +21,8 @@ for module, names in {absent}.items():
             delattr(sys.modules[module], name)
 for name in {modules}:
     sys.modules[name] = None
-sys.exit(pytest.main(["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler", "-W", "ignore::pytest.PytestWarning", {tests!r}]))
+options = ["--collect-only", "-q", "-p", "no:cacheprovider", "-p", "no:faulthandler"]
+sys.exit(pytest.main([*options, "-W", "ignore::pytest.PytestWarning", {tests!r}]))
 """
 PACKAGES = [
     *["numpy", "xpnet.cli", "matplotlib.pyplot", "hypothesis", "platformdirs", "filelock", "multiprocessing.util"],

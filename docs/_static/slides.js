@@ -9,7 +9,8 @@ function fit() {
     let size = 100;
     do box.style.fontSize = `${size}%`;
     while (box.scrollHeight > box.clientHeight && (size -= 5) >= 55);
-    if (box.scrollHeight > box.clientHeight) box.tabIndex = 0;  // Scrolled by keyboard, too.
+    for (const part of [box, ...box.querySelectorAll("pre, .formula, div")])
+      if (part.scrollHeight > part.clientHeight || part.scrollWidth > part.clientWidth) part.tabIndex = 0;  // For the keyboard.
   }
 }
 

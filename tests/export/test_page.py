@@ -260,6 +260,20 @@ def test_the_command_writes_a_page_of_every_recipe(recipe, digits, tmp_path, cap
     assert f"The network of the recipe {recipe}, " in (tmp_path / "page.html").read_text()
 
 
+def test_an_unfinished_run_is_exported_as_it_is(digits, tmp_path):
+    def stop(record):
+        raise ZeroDivisionError
+
+    folder, settings = tmp_path / "r", {"dataset": digits.first(30), "epochs": 3, "progress": False}
+    with pytest.raises(ZeroDivisionError):
+        xpnet.train("mlp", output_dir=folder, callbacks=[stop], **settings)
+    assert not (folder / "model.safetensors").exists()
+    for name in ("page.html", "model.onnx"):
+        with pytest.warns(UserWarning, match="unfinished|not finished|1 of 3"):
+            xpnet.export.export(folder, tmp_path / name)
+        assert (tmp_path / name).stat().st_size > 10_000
+
+
 def test_networks_that_do_not_read_square_grey_images_are_refused(run_of_every_layer, tmp_path, capsys):
     run_of_every_layer.save(tmp_path / "run")
     assert main(["export", str(tmp_path / "run"), str(tmp_path / "page.html")]) == 2

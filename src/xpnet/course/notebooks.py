@@ -133,6 +133,8 @@ def _directive(match: re.Match[str], pages: Path) -> str:
     if name == "source":
         return f"`{argument}`:\n\n```python\n{source_of(argument, body.split())}\n```"
     if name in ("image", "figure"):
+        if "only-dark" in options.get("class", ""):
+            return ""  # The variant for light pages is there too.
         return f"![{options.get('alt', '')}]({argument})\n\n{body}"
     if name == "literalinclude":
         path = (pages / "howto" / argument).resolve()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from xpnet.export.onnx import to_onnx
 from xpnet.export.plain import ExportError
 from xpnet.files import write_atomically
 from xpnet.parts import require_path
-from xpnet.runs.run import MODEL, load, load_config, load_history
+from xpnet.runs.run import MODEL, load, load_config, load_history, save_model
 
 
 def export(directory: str | os.PathLike[str], path: str | os.PathLike[str]) -> Path:
@@ -81,7 +82,10 @@ def _write_page(directory: Path, path: Path) -> None:
         f"The network of the recipe {known['recipe']}, {network.size:,} parameters, is right on "
         f"{known['test_accuracy']:.1%} of the test images of {known['dataset']}."
     )
-    write_atomically(path, page.page((directory / MODEL).read_bytes(), about).encode())
+    with tempfile.TemporaryDirectory() as folder:  # an unfinished run has no model file yet
+        save_model(Path(folder) / MODEL, network)
+        model = (Path(folder) / MODEL).read_bytes()
+    write_atomically(path, page.page(model, about).encode())
 
 
 def _write_onnx(directory: Path, path: Path) -> None:

@@ -227,7 +227,7 @@ class Run:
             )
         save_config(folder, self.config)
         self.history.to_csv(folder / HISTORY)
-        save_arrays(folder / MODEL, self.network.named_arrays(), {"network": self.network.to_config(), "axes": AXES})
+        save_model(folder / MODEL, self.network)
         # The run is saved by now, so a picture that cannot be drawn is only worth a warning.
         for draw, name in ((self.plot, CURVES), (self.plot_confusion, CONFUSION), (self.plot_mistakes, MISTAKES)):
             try:
@@ -279,6 +279,11 @@ def title_of(config: Mapping[str, Any]) -> str:
     told = [f"{shown(config['recipe'])} on {shown(config['dataset'])}", config.get("backend"), config.get("dtype")]
     seed = config.get("seed")
     return ", ".join([shown(part) for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
+
+
+def save_model(path: Path, network: TrainedNetwork) -> None:
+    """Write a network's arrays with its description."""
+    save_arrays(path, network.named_arrays(), {"network": network.to_config(), "axes": AXES})
 
 
 def save_config(folder: Path, config: dict[str, Any]) -> None:
