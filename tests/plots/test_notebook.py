@@ -22,6 +22,8 @@ CELLS = {
     "run.plot_mistakes()": (FIGURE, 1),
     "run.plot_weights()": (FIGURE, 1),
     "run.plot_prediction(3)": (FIGURE, 1),
+    "trace = run.network.trace(data.test_images[:50], data.test_labels[:50])\ntrace": ({"text/html"}, 0),
+    'trace.plot("gradients")': (FIGURE, 1),
     'with plots.style("dark"):\n    dark = run.plot()\ndark': (FIGURE, 1),
     'film = plots.Film(data, title="mlp")\nfilm.add(3, run.network)\nfilm': ({"text/html"}, 1),
     'xpnet.train("mlp", dataset=data, epochs=1, progress=False).title': (set(), 0),
@@ -44,7 +46,7 @@ def test_every_object_shows_itself(source, outputs):
     assert shown == kinds
     assert all("text/plain" in output.data and len(output.data["text/plain"]) < 500 for output in rich)
     in_html = "".join(output.data.get("text/html", "") for output in rich)
-    assert in_html.count("<img") + in_html.count("<svg") == count
+    assert in_html.count("<img") == count
     assert not [output for output in outputs[source] if output.output_type == "stream"]
 
 
@@ -55,7 +57,7 @@ def test_every_picture_has_its_description(outputs):
                 assert len(output.metadata["image/png"]["alt"]) > 40
             html = output.get("data", {}).get("text/html", "")
             assert html.count("<img") == html.count('alt="')
-            assert html.count("<svg") == html.count("<title>")
+            assert "<svg" not in html  # which a notebook strips that is opened without being run
 
 
 def test_a_running_run_is_one_output_with_its_last_state(outputs):

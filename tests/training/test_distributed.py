@@ -221,6 +221,31 @@ def test_threads_give_the_curves_of_one(pretended, digits, tmp_path, recipe):
     assert resumed.history == runs[0].history
 
 
+def test_weights_frozen_layers_and_steps_are_those_of_one(pretended, few):
+    network = xpnet.Network([xpnet.Dense(12), xpnet.BatchNorm(), xpnet.ReLU(), xpnet.Dense(10)], (64,))
+    settings = {"batch_size": 29, "epochs": 2, "dtype": "float64", "progress": False}
+    first = xpnet.fit(network, few, **settings).network
+
+    class Watch(list):
+        def on_step(self, record):
+            self.append(record.loss)
+
+    def train(ranks=None):
+        watch = Watch()
+        how = {"initial": "given", "freeze": [0], "class_weight": [0.5] * 5 + [2.0] * 5, "callbacks": [watch]}
+        return xpnet.fit(first, few, distributed=ranks, **how, **settings), watch
+
+    (one, steps), *shared = train(), *on_ranks(3, train)
+    for result in shared:
+        if isinstance(result, Exception):
+            raise result
+        run, seen = result
+        np.testing.assert_allclose(seen, steps, rtol=1e-9)
+        for name, array in one.network.named_arrays().items():
+            np.testing.assert_allclose(run.network.named_arrays()[name], array, rtol=1e-9, atol=1e-12, err_msg=name)
+        np.testing.assert_array_equal(run.network.params[0]["weight"], first.params[0]["weight"])
+
+
 def test_what_the_first_does_all_get(pretended):
     def work(ranks):
         called = []

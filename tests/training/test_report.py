@@ -140,7 +140,7 @@ def test_a_notebook_has_one_output_that_is_written_anew(monkeypatch):
     assert "2 of 3 epochs" in shown[2]
     assert shown[2].count("<tr") == 3
     assert "test 0.8850" in shown[2]
-    assert "<title>Accuracy so far" in shown[2]
+    assert 'alt="Accuracy so far' in shown[2]
 
 
 # Within an epoch ------------------------------------------------------------------------------------------------------

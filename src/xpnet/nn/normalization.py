@@ -63,7 +63,7 @@ def batch_norm(
     """
     xp = xp or array_namespace(x)
     channels = by_channel(x, xp)
-    total = _sum_rows(xp.sum(channels, axis=2), xp)
+    total = xp.sum(channels, axis=(0, 2))
     count: Any = float(channels.shape[0] * channels.shape[2])
     if all_reduce is not None:
         sums = all_reduce(xp.concat([total, xp.full_like(total[:1], count)]))
@@ -131,7 +131,7 @@ def batch_norm_backward(
     xp = xp or array_namespace(dy)
     centred, scale, gamma, count = cache
     channels = by_channel(dy, xp)
-    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
+    dbeta = xp.sum(channels, axis=(0, 2))
     dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
     sums = (dgamma, dbeta)
     if all_reduce is not None:
@@ -195,7 +195,7 @@ def normalize_backward(cache: tuple[Any, ...], dy: Array, *, xp: Namespace = Non
     xp = xp or array_namespace(dy)
     centred, scale, gamma = cache
     channels = by_channel(dy, xp)
-    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
+    dbeta = xp.sum(channels, axis=(0, 2))
     dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
     return like(channels * (gamma * scale)[None, :, None], dy, xp), dgamma, dbeta
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import html
 import io
@@ -189,9 +190,18 @@ def render(figure: Figure, kind: str) -> bytes:
     return text.replace("<svg ", '<svg role="img" ', 1).encode()
 
 
-def image_tag(png: str, words: str, width: int) -> str:
-    """Return the HTML of a base64-encoded PNG with its description."""
-    return f'<img src="data:image/png;base64,{png}" alt="{html.escape(words)}" width="{width}" style="max-width:100%">'
+def image_tag(data: str, words: str, width: int, kind: str = "png") -> str:
+    """Return the HTML of a base64-encoded picture with its description.
+
+    A notebook that is opened without being run shows pictures in such tags only: it strips ``<svg>``.
+    """
+    source = f"data:image/{kind};base64,{data}"
+    return f'<img src="{source}" alt="{html.escape(words)}" width="{width}" style="max-width:100%">'
+
+
+def svg_tag(svg: str, words: str, width: int) -> str:
+    """Return the HTML of an SVG with its description."""
+    return image_tag(base64.b64encode(svg.encode()).decode(), words, width, "svg+xml")
 
 
 def alt_text(figure: Figure) -> str:

@@ -159,7 +159,7 @@ def progress_html(header: str, history: History, done: float, epochs: int, elaps
     if len(history):
         names, last = measured_columns(history), list(history)[-LAST:]
         rows = [[number(name, getattr(record, name)) for name in names] for record in last]
-        shown += [accuracy_svg(history), table([COLUMNS[name] for name in names], rows)]
+        shown += [accuracy_picture(history), table([COLUMNS[name] for name in names], rows)]
     return "".join(shown)
 
 
@@ -170,7 +170,7 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
-def accuracy_svg(history: History, width: int = 420, height: int = 110) -> str:
+def accuracy_picture(history: History, width: int = 420, height: int = 110) -> str:
     """Draw the accuracies so far as a little SVG, which is cheap enough for frequent updates."""
     sets = [(name, colour, history.column(f"{key}_accuracy")) for key, (name, colour, _) in canvas.now().sets.items()]
     curves = [(name, colour, [(e, v) for e, v in enumerate(values) if v is not None]) for name, colour, values in sets]
@@ -188,4 +188,5 @@ def accuracy_svg(history: History, width: int = 420, height: int = 110) -> str:
     size = f'width="{width}" height="{height}" viewBox="0 0 {width} {height}"'
     style = 'role="img" style="max-width:100%" font-family="sans-serif" font-size="12"'
     inside = f"<title>{words}</title>{''.join(drawn)}"
-    return f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{inside}</svg>'
+    svg = f'<svg xmlns="http://www.w3.org/2000/svg" {size} {style}>{inside}</svg>'
+    return canvas.svg_tag(svg, html.unescape(words), width)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from xpnet.files import write_atomically
 from xpnet.parts import require_path
-from xpnet.plots.canvas import PIXELS, WIDTH, colour_map, described, head, new_figure, now, render, shorten
+from xpnet.plots.canvas import PIXELS, WIDTH, colour_map, described, head, new_figure, now, render, shorten, svg_tag
 from xpnet.plots.inside import draw_answer, weight_pictures
 from xpnet.plots.pictures import as_pictures, grey_limits
 
@@ -104,7 +104,7 @@ class Film:
 
     def _repr_html_(self) -> str:
         """Play the film in a notebook."""
-        return self.to_svg() if self.frames else repr(self)
+        return svg_tag(self.to_svg(), repr(self), round(100 * WIDTH)) if self.frames else repr(self)
 
     # Frames -------------------------------------------------------------------------------------------------------
 

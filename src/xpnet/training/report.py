@@ -120,13 +120,16 @@ class TerminalReporter(Reporter):
 
     def epoch(self, record: Record) -> None:
         """Write the epoch's line and move the bar."""
-        self.bar.write(line(record), file=sys.stderr)
-        self._show(record.epoch + 1)
+        self._move(record.epoch + 1)
+        self.bar.write(line(record), file=sys.stderr)  # which draws the bar, too
 
     def _show(self, done: float) -> None:
+        self._move(done)
+        self.bar.refresh()
+
+    def _move(self, done: float) -> None:
         self.bar.n = done
         self.bar.set_description(self._name(done), refresh=False)
-        self.bar.refresh()
 
     def _name(self, done: float) -> str:
         return f"epoch {min(int(done) + 1, self.epochs)} of {self.epochs}"
