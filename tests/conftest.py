@@ -14,7 +14,7 @@ import xpnet
 pytest.register_assert_rewrite("runs")
 
 # These are programs, not tests, and doctest would import their additional libraries.
-collect_ignore = ["benchmarks", "fuzz"]
+collect_ignore = ["benchmarks", "fuzz", "mutants"]
 
 DEFAULT = "numpy,array_api_strict,array_api_strict:device1"
 

@@ -19,6 +19,7 @@ from xpnet.host import thread_limit
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="signals and streams of POSIX")
 
+SECONDS = 600  # for what takes one: so long waits a machine that is busy
 TRAIN = ["train", "--dataset", "digits", "--recipe", "cnn", "--output-dir", "run", "--progress"]
 
 
@@ -37,7 +38,7 @@ def start(folder, *arguments, **settings):
 
 def train_until_first_epoch(folder):
     process = start(folder, *TRAIN, "--epochs", "500")
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + SECONDS
     while not list(folder.glob("run/checkpoints/epoch-*.safetensors")):
         assert process.poll() is None, process.communicate()
         assert time.monotonic() < deadline
@@ -50,7 +51,7 @@ def train_until_first_epoch(folder):
 def test_a_signal_ends_a_run_in_order_and_it_goes_on(tmp_path, number, code, word):
     process = train_until_first_epoch(tmp_path)
     process.send_signal(number)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=SECONDS)
     assert process.returncode == code
     assert told.split("\n")[-4:] == [
         "xpnet: --output-dir run --resume continues after the last epoch",
@@ -70,7 +71,7 @@ def test_a_burst_of_ctrl_c_is_one_interrupt(tmp_path):
     for _ in range(8):
         process.send_signal(signal.SIGINT)
         time.sleep(0.02)
-    _, told = process.communicate(timeout=60)
+    _, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 130
     assert "Traceback" not in told
     assert told.endswith("xpnet: interrupted\n")
@@ -94,7 +95,7 @@ def interrupted_at_import(folder, module, number, *arguments):
     path = os.pathsep.join([str(folder), os.environ.get("PYTHONPATH", "")])
     settings = os.environ | {"PYTHONPATH": path, "INTERRUPTED": module, "SIGNAL": str(int(number))}
     process = start(folder, *arguments, env=settings)
-    out, told = process.communicate(timeout=120)
+    out, told = process.communicate(timeout=SECONDS)
     return process.returncode, out, told
 
 
@@ -122,7 +123,7 @@ def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_
         assert "this was the last epoch, and the run is in run" in told
         xpnet.load(tmp_path / "run")
     process = start(tmp_path, *arguments, "--resume")
-    _, told = process.communicate(timeout=120)
+    _, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, told
     xpnet.load(tmp_path / "run")
 
@@ -142,7 +143,7 @@ def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_
 )
 def test_variables_of_other_programs_cost_no_run(tmp_path, variables):
     process = start(tmp_path, *TRAIN[:5], "--epochs", "1", "--output-dir", "rün", env=os.environ | variables)
-    out, told = process.communicate(timeout=120)
+    out, told = process.communicate(timeout=SECONDS)
     assert process.returncode == 0, told
     assert "test accuracy" in out
     assert "Traceback" not in told
@@ -153,7 +154,7 @@ def test_variables_of_other_programs_cost_no_run(tmp_path, variables):
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", "2>/dev/full"])
 def test_missing_streams_cost_no_run(tmp_path, closed):
     command = f'exec "$0" -m xpnet {" ".join(TRAIN)} --epochs 1 {closed}'
-    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, timeout=120)
+    done = subprocess.run(["sh", "-c", command, sys.executable], cwd=tmp_path, capture_output=True, timeout=SECONDS)
     assert b"Traceback" not in done.stderr
     xpnet.load(tmp_path / "run")
 
@@ -173,12 +174,12 @@ def test_threads_are_as_they_were_whatever_the_order_in_which_runs_end():
     def work(i):
         with thread_limit(i + 1):
             entered[i].set()
-            leave[i].wait(10)
+            leave[i].wait(SECONDS)
 
     threads = [threading.Thread(target=work, args=(i,)) for i in range(2)]
     for i in range(2):
         threads[i].start()
-        entered[i].wait(10)
+        entered[i].wait(SECONDS)
     for i in range(2):  # the first to begin ends first
         leave[i].set()
         threads[i].join()
@@ -235,9 +236,9 @@ def test_runs_in_two_threads_leave_the_process_as_it_was(digits):
         def work(i, last=last, meeting=meeting, left=left, found=found):
             def wait(record):
                 if record.epoch == 0:
-                    meeting.wait(60)
+                    meeting.wait(SECONDS)
                 elif i == last:
-                    left.wait(60)
+                    left.wait(SECONDS)
 
             try:
                 found[i] = xpnet.train("mlp", callbacks=[wait], **short(digits, i)).history

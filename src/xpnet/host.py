@@ -37,8 +37,11 @@ def thread_limit(threads: int | None) -> Iterator[None]:
     if count is None:
         yield
         return
-    from threadpoolctl import threadpool_limits
-
+    try:
+        from threadpoolctl import threadpool_limits
+    except ModuleNotFoundError:  # as in a browser's Python, which has one thread
+        yield
+        return
     with _changing:
         limit = threadpool_limits(count)
         _limits.append(limit)

@@ -60,7 +60,7 @@ def chromium(tmp_path_factory):
     def run(path, *options):
         profile = tmp_path_factory.mktemp("profile")
         command = [program, *BROWSER, f"--user-data-dir={profile}", *options, "--dump-dom", path.as_uri()]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         return done.stdout
 

@@ -549,7 +549,7 @@ def test_a_killed_rank_ends_the_job_and_a_restart_ends_where_no_accident_does(tm
         assert process.wait(SECONDS) != 0
     finally:
         process.kill()
-    assert time.monotonic() - begin < 60
+    assert time.monotonic() - begin < 300
     assert not (killed / "end-0.npz").exists(), "the run was over before the rank was killed"
 
     result = task("long", 3, killed, LONG | {"resume": True})

@@ -234,10 +234,10 @@ def test_watching_costs_an_epoch_next_to_nothing():
     watch = Pace(get_backend("numpy"), lambda share: None)
     whole = list(parts(8, 1))
     list(watch.pieces(whole))  # the first epoch
-    begin = time.perf_counter()
+    begin = time.process_time()  # of this process alone: another that is busy costs it none
     for _ in range(100):
         list(watch.pieces(whole))
-    assert (time.perf_counter() - begin) / 100 < 0.001
+    assert (time.process_time() - begin) / 100 < 0.001
 
 
 def test_a_run_on_a_terminal_ends_with_a_clean_screen():

@@ -15,6 +15,7 @@ REVISION = "2024.12"
 
 NEEDED = (
     *("int32", "float32", "iinfo", "finfo", "isdtype", "asarray", "astype", "arange", "zeros_like", "full_like"),
+    *("zeros", "full", "isfinite", "logical_and", "all"),
     *("concat", "stack", "take", "flip", "reshape", "permute_dims", "matrix_transpose", "vecdot"),
     *("sum", "max", "argmax", "maximum", "exp", "log", "sqrt", "tanh"),
 )

@@ -34,7 +34,7 @@ from xpnet.training.frozen import hide, show, thaw
 from xpnet.training.pace import Pace
 from xpnet.training.step import Moments, Progress, Samples, Step
 from xpnet.training.stopping import Best, EarlyStopping, best_from_dict, best_to_dict
-from xpnet.training.workers import Workers, count_large, count_shards, worth_sharing_evaluation
+from xpnet.training.workers import Workers, count_large, count_shards, threads_start, worth_sharing_evaluation
 from xpnet.typing import Array, Arrays, HostArrays, Shape
 
 
@@ -88,7 +88,9 @@ class Loop:
         workers: int = 1,
     ) -> None:
         self.plan, self.streams, self.ranks = plan, streams, ranks or Ranks()
-        self.shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
+        shards = count_shards(step.network, step.backend, plan.batch_size // self.ranks.size)
+        # Shards that meet need a thread each.
+        self.shards, workers = (shards, workers) if threads_start() else (1, 1)
         self.facts = data.facts
         large = count_large(step.network, step.backend)
         useful = workers if worth_sharing_evaluation(step.network, step.backend) else max(self.shards, large)

@@ -42,6 +42,23 @@ EVALUATION_WORK = 1e7
 """An evaluation batch with this many multiplications is worth a thread."""
 
 
+def threads_start() -> bool:
+    """Whether a thread can start, which is not so in a browser's Python.
+
+    Examples
+    --------
+    >>> threads_start()
+    True
+    """
+    thread = threading.Thread(target=int)
+    try:
+        thread.start()
+    except RuntimeError:
+        return False
+    thread.join()
+    return True
+
+
 def count_shards(network: Network, backend: Backend, batch_size: int) -> int:
     """Return the number of shards per batch, which is 1 where threads would gain nothing.
 
