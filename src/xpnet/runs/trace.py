@@ -32,6 +32,14 @@ class LayerTrace:
         The gradient of the loss, summed over the batch, with respect to the output.
     gradients : dict of str to array
         The gradients with respect to the parameters.
+
+    Examples
+    --------
+    >>> import numpy as np
+    >>> from xpnet.runs.trace import LayerTrace
+    >>> layer = LayerTrace("0: ReLU()", np.asarray([[0.0, 2.0], [0.0, 4.0]]), {}, None, {})
+    >>> layer.dead, layer.row()
+    (0.5, ['0: ReLU()', '(2,)', '1.5', '1.66', '50%', '', ''])
     """
 
     name: str
@@ -62,6 +70,14 @@ class Trace:
     layers : tuple of LayerTrace
     loss : float, optional
         The loss, summed over the batch.
+
+    Examples
+    --------
+    >>> import xpnet
+    >>> run = xpnet.train("mlp", dataset="digits", epochs=1, progress=False)
+    >>> trace = run.network.trace(run.data.test_images[:5])
+    >>> trace, [layer.name for layer in trace.layers]
+    (Trace(4 layers, 5 images), ['0: Dense(100)', '1: ReLU()', '2: Dropout(0.2)', '3: Dense(10)'])
     """
 
     layers: tuple[LayerTrace, ...]
