@@ -217,8 +217,9 @@ def predict_command(
         )
     if show is not None:
         run, folder = load_run(run_dir, backend=backend, dtype=dtype), check_writable_directory(show, "show")
-        for path in images:
-            run.plot_prediction(path, folder / f"{path.stem}.png")
+        alike = len({path.stem for path in images}) < len(images)  # from several folders
+        for i, path in enumerate(images, start=1):
+            run.plot_prediction(path, folder / f"{f'{i}-' if alike else ''}{path.stem}.png")
     names = load_config(run_dir).get("class_names") or range(network.output_shape[0])
     if as_json:
         named = str(images[0]) if len(images) == 1 else [str(path) for path in images]

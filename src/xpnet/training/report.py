@@ -15,24 +15,25 @@ from xpnet.runs.history import History, Record
 
 
 def header(config: dict[str, Any], size: int, note: str = "") -> str:
-    """Return two lines that describe the run (network, data and device), and a third with the note, if any."""
+    """Return lines that describe the run (network, data and device), with a note if any, and the lines to come."""
     workers = f", {config['workers']} workers" if config.get("workers", 1) > 1 else ""
     return (
         f"recipe {config['recipe']}, {size:,} parameters, dataset {config['dataset']} "
         f"({config['train_samples']:,} training images)\n"
         f"backend {config['backend']} on {config['device']}{workers}, {config['dtype']}, seed {config['seed']}"
         + (f"\n{note}" if note else "")
+        + "\neach epoch: loss and accuracy on the training, validation and test images"
     )
 
 
 def line(record: Record) -> str:
-    """Return an epoch's record as one line, without quantities that were not measured."""
+    """Return an epoch's record as one line of 80 columns, without quantities that were not measured."""
     parts = [f"epoch {record.epoch:>3}"]
-    for part, name in (("train", "train"), ("val", "validation"), ("test", "test")):
-        loss, accuracy = getattr(record, f"{part}_loss"), getattr(record, f"{part}_accuracy")
+    for name in ("train", "val", "test"):
+        loss, accuracy = getattr(record, f"{name}_loss"), getattr(record, f"{name}_accuracy")
         if loss is not None and accuracy is not None:
-            parts.append(f"{name}: loss {loss:.4f} accuracy {accuracy:.4f}")
-    return "   ".join([*parts, f"{record.seconds:.2f} s"])
+            parts.append(f"{name} {loss:.4f} {accuracy:7.2%}")
+    return "  ".join([*parts, f"{record.seconds:.2f} s"])
 
 
 def _say(text: str) -> None:
