@@ -130,6 +130,7 @@ class StepWatch:
     Parameters
     ----------
     loop : Loop
+        The loop whose steps are watched.
     callbacks : sequence
         The callbacks; those without the method are ignored.
 
