@@ -47,6 +47,7 @@ def train_until_first_epoch(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize(("number", "code", "word"), [(15, 143, "terminated"), (1, 129, "hung up")])
 def test_a_signal_ends_a_run_in_order_and_it_goes_on(tmp_path, number, code, word):
     process = train_until_first_epoch(tmp_path)
@@ -117,7 +118,8 @@ def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_
     if code == 0:
         assert module == "tqdm"  # which is not imported where there is no terminal
     else:
-        assert (code, out) == (130, "")
+        assert code == 130
+        assert ("test accuracy" in out) == module.startswith("matplotlib")  # which comes after the result
         assert told.endswith("xpnet: interrupted\n")
     if module.startswith("matplotlib"):
         assert "this was the last epoch, and the run is in run" in told
