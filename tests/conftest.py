@@ -110,7 +110,10 @@ def _no_surroundings(monkeypatch):
 
 @pytest.fixture
 def heeds_interrupts():
-    """Enable Ctrl-C, which a shell disables in background jobs and their children."""
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    """Enable Ctrl-C, which a shell disables in background jobs and their children, and what `nohup` disables."""
+    wanted = {"SIGINT": signal.default_int_handler, "SIGTERM": signal.SIG_DFL, "SIGHUP": signal.SIG_DFL}
+    numbers = {getattr(signal, name): how for name, how in wanted.items() if hasattr(signal, name)}
+    before = {number: signal.signal(number, how) for number, how in numbers.items()}
     yield
-    signal.signal(signal.SIGINT, before)
+    for number, how in before.items():
+        signal.signal(number, how)

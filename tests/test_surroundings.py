@@ -47,6 +47,7 @@ def train_until_first_epoch(folder):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize(("number", "code", "word"), [(15, 143, "terminated"), (1, 129, "hung up")])
 def test_a_signal_ends_a_run_in_order_and_it_goes_on(tmp_path, number, code, word):
     process = train_until_first_epoch(tmp_path)

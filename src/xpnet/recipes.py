@@ -134,8 +134,8 @@ def recipe(**defaults: Any) -> Callable[[Callable[..., Plan]], Callable[..., Pla
 
     Parameters
     ----------
-    seed, dtype, train_samples
-        The recipe's defaults; see `Recipe`.
+    **defaults
+        The recipe's ``seed``, ``dtype`` and ``train_samples``; see `Recipe`.
 
     Examples
     --------

@@ -47,12 +47,14 @@ def compare(
     ----------
     specs : sequence of str
         The backends. Each is compared with the first.
-    dataset, data_dir, **settings
+    dataset, data_dir : optional
         See `xpnet.train`.
     output_dir : path-like, optional
         The folder for ``compare.json`` and ``compare.png``. After an interrupt they hold the finished runs.
     each : callable, optional
         Called with each row when its run is done.
+    **settings
+        The other arguments of `xpnet.train`.
 
     Returns
     -------
@@ -120,13 +122,15 @@ def ladder(
     ----------
     recipes : sequence of str
         The names of the recipes.
-    dataset, data_dir, **settings
+    dataset, data_dir : optional
         See `xpnet.train`.
     output_dir : path-like, optional
         The folder for ``ladder.json``, ``ladder.txt`` and ``ladder.png``. After an interrupt they hold the finished
         runs.
     each : callable, optional
         Called with each row when its run is done.
+    **settings
+        The other arguments of `xpnet.train`.
 
     Returns
     -------

@@ -158,12 +158,15 @@ class Recording:
     Parameters
     ----------
     recorder : Recorder
+        What records graphs on this library.
     function : callable
+        The function to record.
     args : tuple
         The function's arguments, as nested arrays.
     constant : list of bool
         For each array in them, whether it never moves; the others are copied.
     xp : module
+        The array namespace.
     """
 
     def __init__(

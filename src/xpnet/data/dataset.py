@@ -56,7 +56,7 @@ class Dataset:
 
     See Also
     --------
-    Dataset.from_arrays : also takes labels as names or one-hot rows, frames, and a single set to split.
+    Dataset.from_arrays : Also takes labels as names or one-hot rows, frames, and a single set to split.
 
     Examples
     --------

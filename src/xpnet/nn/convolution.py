@@ -99,7 +99,7 @@ def conv2d_backward(
         The arguments of `conv2d`.
     dy : array, shape (output_height, filters, output_width, n)
         The gradient of the output.
-    stride, padding, how
+    stride, padding, how : tuple
         As for `conv2d`.
     input_gradient : bool
         Whether to compute ``dx``.

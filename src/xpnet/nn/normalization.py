@@ -172,8 +172,12 @@ def normalize(
     ----------
     x : array
         See `batch_norm`.
-    gamma, beta, mean, variance : array, shape (channels,)
+    gamma, beta : array, shape (channels,)
+        The learned scale and shift.
+    mean, variance : array, shape (channels,)
+        The statistics to normalize by, such as running means.
     epsilon : float
+        See `batch_norm`.
     xp : module, optional
         The array namespace; by default that of ``x``.
 

@@ -352,15 +352,15 @@ class RunDirectory:
         Checkpoint or None
             ``None`` if there is no file.
 
-        Warns
-        -----
-        UserWarning
-            Naming newer files that are damaged.
-
         Raises
         ------
         CheckpointError
             If there are files, but each is damaged.
+
+        Warns
+        -----
+        UserWarning
+            Naming newer files that are damaged.
         """
         causes = []
         for epoch, path in self._saved():

@@ -52,7 +52,7 @@ def load_run(
         datasets is loaded by its name when it is needed.
     data_dir : path-like, optional
         The folder of the MNIST files.
-    backend, dtype
+    backend, dtype : optional
         See `xpnet.load`.
 
     Returns

@@ -119,6 +119,7 @@ class StepWatch:
     Parameters
     ----------
     loop : Loop
+        The loop whose steps are watched.
     callbacks : sequence
         The callbacks; those without the method are ignored.
 

@@ -68,10 +68,13 @@ class Loop:
     Parameters
     ----------
     step : Step
+        The training step.
     plan : Plan
+        The number of epochs, the batch size, and when to stop.
     streams : Streams
         The source of random numbers.
     data : Dataset
+        The images and labels.
     ranks : Ranks, optional
         The processes that train together; by default this process trains alone.
     workers : int

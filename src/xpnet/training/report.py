@@ -195,7 +195,7 @@ def reporter_for(wanted: bool | None, config: dict[str, Any], size: int, epochs:
     ----------
     wanted : bool or None
         False shows nothing; None shows progress in a notebook or on a terminal; True shows it in a log too.
-    config, size, epochs, note
+    config, size, epochs, note : dict, int, int, str
         See `Reporter`.
     """
     kind = Reporter
