@@ -58,6 +58,24 @@ def test_train_json_is_the_only_thing_on_standard_output(tmp_path, capsys):
     assert f"{tmp_path / 'r'}/model.safetensors" in document["files"]
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_ctrl_c_in_the_pictures_leaves_the_printed_result(as_json, tmp_path, monkeypatch, capsys):
+    def interrupt(*arguments, **settings):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(xpnet.plots, "confusion_matrix", interrupt)
+    folder = tmp_path / "run"
+    arguments = ["train", "--dataset", "digits", "--epochs", "1", "--output-dir", str(folder)]
+    assert main([*arguments, *(["--json"] if as_json else [])]) == 130
+    out, told = capsys.readouterr()
+    accuracy = xpnet.load_run(folder).evaluation.accuracy
+    if as_json:
+        assert json.loads(out)["test_accuracy"] == accuracy
+    else:
+        assert re.fullmatch(rf"mlp on digits .*: test accuracy {accuracy:.4f} after 1 epoch, .*\n", out)
+    assert told == f"xpnet: this was the last epoch, and the run is in {folder}\n\nxpnet: interrupted\n"
+
+
 def test_python_and_the_command_line_give_the_same(tmp_path, capsys, digits):
     main(["train", "--dataset", "digits", "--epochs", "2", "--output-dir", str(tmp_path / "r"), "--json"])
     history = json.loads(capsys.readouterr().out)["history"]

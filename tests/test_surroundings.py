@@ -118,7 +118,8 @@ def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_
     if code == 0:
         assert module == "tqdm"  # which is not imported where there is no terminal
     else:
-        assert (code, out) == (130, "")
+        assert code == 130
+        assert ("test accuracy" in out) == module.startswith("matplotlib")  # which comes after the result
         assert told.endswith("xpnet: interrupted\n")
     if module.startswith("matplotlib"):
         assert "this was the last epoch, and the run is in run" in told

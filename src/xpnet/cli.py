@@ -14,6 +14,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ from xpnet.options import (
 from xpnet.recipes import RECIPES
 from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
-from xpnet.runs.run import FILES, MODEL, load, load_config, load_history, title_of
+from xpnet.runs.run import FILES, MODEL, Run, load, load_config, load_history, title_of
 from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
 from xpnet.training.train import train
 
@@ -113,8 +114,9 @@ def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], *
     ranks = get_ranks(settings.pop("distributed"))
     if output_dir is not None and settings["resume"] and ranks.first and not RunDirectory(output_dir).begun:
         click.echo(f"xpnet: {output_dir} holds no run yet: beginning one", err=True)
+    callbacks = [_Result(as_json)] if ranks.first else []
     try:
-        run = train(output_dir=output_dir or True, distributed=ranks, **settings, **own)
+        run = train(output_dir=output_dir or True, distributed=ranks, callbacks=callbacks, **settings, **own)
     except KeyboardInterrupt as interrupt:
         folder = getattr(getattr(interrupt, "run", None), "folder", None)
         if ranks.first and folder is not None:
@@ -122,28 +124,30 @@ def train_command(as_json: bool, output_dir: Path | None, own: dict[str, Any], *
             last, more = "this was the last epoch, and the run is in", "continues after the last epoch"
             _tell(f"{last} {folder}" if over else f"--output-dir {folder} --resume {more}")
         raise
-    if not ranks.first:
-        return
-    assert run.folder is not None
-    files = sorted(str(run.folder / name) for name in FILES)
-    if as_json:
-        print_json(
-            {
-                "config": run.config,
-                "history": run.history.to_dicts(),
-                "test_accuracy": run.evaluation.accuracy,
-                "output_dir": str(run.folder),
-                "files": files,
-            }
+    if ranks.first and not as_json:
+        click.echo(f"written to {run.folder}/:\n  " + "\n  ".join(sorted(FILES)))
+
+
+@dataclass(frozen=True)
+class _Result:
+    """A callback that prints the result, before the pictures are drawn."""
+
+    as_json: bool
+
+    def on_end(self, run: Run) -> None:
+        """Print the result as a line, or as a JSON document."""
+        c, accuracy = run.config, run.evaluation.accuracy
+        if self.as_json:
+            assert run.folder is not None
+            results = {"config": c, "history": run.history.to_dicts(), "test_accuracy": accuracy}
+            files = sorted(str(run.folder / name) for name in FILES)
+            print_json(results | {"output_dir": str(run.folder), "files": files})
+            return
+        click.echo(
+            f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
+            f"test accuracy {accuracy:.4f} after {count_of_epochs(len(run.history))}, "
+            f"{run.history.seconds:.1f} s of training"
         )
-        return
-    c = run.config
-    click.echo(
-        f"{c['recipe']} on {c['dataset']} with {c['backend']} ({c['dtype']}, seed {c['seed']}): "
-        f"test accuracy {run.evaluation.accuracy:.4f} after {count_of_epochs(len(run.history))}, "
-        f"{run.history.seconds:.1f} s of training"
-    )
-    click.echo(f"written to {run.folder}/:\n  " + "\n  ".join(Path(file).name for file in files))
 
 
 @cli.command(

@@ -91,8 +91,26 @@ def test_what_is_no_callback_is_refused_before_any_work(few):
 
     with pytest.raises(TypeError, match=r"^callbacks: Watch is a class: give an object of it, Watch\(\)"):
         fit(NETWORK, few, callbacks=[Watch], **SETTINGS)
-    with pytest.raises(TypeError, match=r"has neither a method on_epoch nor on_step$"):
+    with pytest.raises(TypeError, match=r"has no method on_epoch or on_step or on_end$"):
         fit(NETWORK, few, callbacks=[Keras()], **SETTINGS)
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError("mine")])
+def test_the_end_is_told_between_the_results_and_the_pictures(few, tmp_path, error):
+    class End:
+        def on_end(self, run):
+            self.files, self.run = {path.name for path in run.folder.glob("[!.]*.*")}, run
+            if error:
+                raise error
+
+    end = End()
+    if error:
+        with pytest.raises(RuntimeError, match="mine"):
+            fit(NETWORK, few, callbacks=[end], output_dir=tmp_path, **SETTINGS)
+    else:
+        assert fit(NETWORK, few, callbacks=[end], output_dir=tmp_path, **SETTINGS) is end.run
+    assert end.files == {"config.json", "history.csv", "model.safetensors"}
+    assert len(list(tmp_path.glob("*.png"))) == 3
 
 
 def run_example(name, *arguments):

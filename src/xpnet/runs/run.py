@@ -225,15 +225,8 @@ class Run:
             raise ValueError(
                 f"directory={str(directory)!r}: holds the checkpoints of another run: choose another folder"
             )
-        save_config(folder, self.config)
-        self.history.to_csv(folder / HISTORY)
-        save_model(folder / MODEL, self.network)
-        # The run is saved by now, so a picture that cannot be drawn is only worth a warning.
-        for draw, name in ((self.plot, CURVES), (self.plot_confusion, CONFUSION), (self.plot_mistakes, MISTAKES)):
-            try:
-                draw(folder / name)
-            except Exception as error:
-                warnings.warn(f"{folder / name}: not drawn: {shown(error)}", stacklevel=2)
+        save_results(folder, self)
+        draw_pictures(folder, self)
         return [folder / name for name in FILES if (folder / name).exists()]
 
     def _is_another(self, folder: Path) -> bool:
@@ -279,6 +272,22 @@ def title_of(config: Mapping[str, Any]) -> str:
     told = [f"{shown(config['recipe'])} on {shown(config['dataset'])}", config.get("backend"), config.get("dtype")]
     seed = config.get("seed")
     return ", ".join([shown(part) for part in told if part] + ([] if seed is None else [f"seed {seed}"]))
+
+
+def save_results(folder: Path, run: Run) -> None:
+    """Write a run's configuration, history and weights."""
+    save_config(folder, run.config)
+    run.history.to_csv(folder / HISTORY)
+    save_model(folder / MODEL, run.network)
+
+
+def draw_pictures(folder: Path, run: Run) -> None:
+    """Draw a run's pictures. Its results are saved by now, so a picture that fails is only worth a warning."""
+    for draw, name in ((run.plot, CURVES), (run.plot_confusion, CONFUSION), (run.plot_mistakes, MISTAKES)):
+        try:
+            draw(folder / name)
+        except Exception as error:
+            warnings.warn(f"{folder / name}: not drawn: {shown(error)}", stacklevel=3)
 
 
 def save_model(path: Path, network: TrainedNetwork) -> None:

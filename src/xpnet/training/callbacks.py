@@ -7,13 +7,17 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
 
 from xpnet.runs.history import Record
+from xpnet.runs.run import Run
 from xpnet.training.loop import Loop, Snapshot
 from xpnet.training.per_sample import BLOCK
 from xpnet.training.step import Progress
 
 Callback = Any
 """A function that takes a `Record`, or a `Record` and a `TrainedNetwork`; or an object with a method ``on_epoch`` that
-takes the same, a method ``on_step`` that takes a `StepRecord`, or both."""
+takes the same, a method ``on_step`` that takes a `StepRecord`, a method ``on_end`` that takes a `Run`, or several."""
+
+
+METHODS = ("on_epoch", "on_step", "on_end")
 
 
 class StopTraining(Exception):
@@ -75,11 +79,11 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
         raise TypeError(f"callbacks={callbacks!r}: must be a list of functions, such as [print]")
     listed = tuple(callbacks)
     for callback in listed:
-        methods = [name for name in ("on_epoch", "on_step") if callable(getattr(callback, name, None))]
+        methods = [name for name in METHODS if callable(getattr(callback, name, None))]
         if methods and isinstance(callback, type):
             raise TypeError(f"callbacks: {callback.__name__} is a class: give an object of it, {callback.__name__}()")
         if not methods and not callable(callback):
-            raise TypeError(f"callbacks: {callback!r} is not a function, and has neither a method on_epoch nor on_step")
+            raise TypeError(f"callbacks: {callback!r} is not a function, and has no method {' or '.join(METHODS)}")
     return listed
 
 
@@ -87,6 +91,13 @@ def epoch_functions(callbacks: Sequence[Callback]) -> list[Callable[..., object]
     """Return the functions to call after each epoch."""
     methods = [getattr(callback, "on_epoch", callback) for callback in callbacks]
     return [method for method in methods if callable(method)]
+
+
+def tell_end(callbacks: Sequence[Callback], run: Run) -> None:
+    """Call the ``on_end`` methods of callbacks."""
+    for callback in callbacks:
+        if callable(method := getattr(callback, "on_end", None)):
+            method(run)
 
 
 def call_all(functions: Sequence[Callable[..., object]], loop: Loop, snapshot: Snapshot) -> bool:

@@ -36,9 +36,9 @@ from xpnet.runs.checkpoint import (
     RunDirectory,
     compare_configs,
 )
-from xpnet.runs.run import CONFIG, HISTORY, MODEL, Run, check_folder_name, save_config
+from xpnet.runs.run import CONFIG, HISTORY, MODEL, Run, check_folder_name, draw_pictures, save_config, save_results
 from xpnet.training import frozen, report
-from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions
+from xpnet.training.callbacks import Callback, StepWatch, call_all, check_callbacks, epoch_functions, tell_end
 from xpnet.training.distributed import Ranks, digest_of, get_ranks
 from xpnet.training.loop import Loop, Snapshot
 from xpnet.training.pace import Pace
@@ -151,7 +151,8 @@ def fit(
         Each is called after every epoch, on every rank, with the epoch's `Record`. A callback with two arguments also
         gets the current network, a `TrainedNetwork` on the same device. A callback may also be an object with a method
         ``on_epoch``, which is called in the same way, or a method ``on_step``, which is called after every step with a
-        `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A callback that raises
+        `xpnet.training.callbacks.StepRecord`; each step then waits for the device. A method ``on_end`` is called with
+        the finished `Run`, when its results are saved and before its pictures are drawn. A callback that raises
         `StopTraining` ends the run after the epoch, and the run is saved and returned as usual.
     distributed : {"mpi", "mpi:device"}, optional
         Train on all processes of an MPI job, which share every batch. The result is that of one process. Only the
@@ -221,8 +222,7 @@ def fit(
         snapshot = _first_snapshot(loop, directory, resume, config)
         wanted = progress if ranks.first else False
         note = opened.first_epoch
-        reporter = stack.enter_context(report.reporter_for(wanted, config, network.size, epochs, note))
-        reporter.start(snapshot.history)
+        reporter = report.reporter_for(wanted, config, network.size, epochs, note)
         watch = StepWatch(loop, callbacks)
         if reporter.watches or watch.functions:
             loop.watch = watch if watch.functions else None
@@ -230,14 +230,14 @@ def fit(
         reached = [snapshot]
         try:
             functions = [reporter.epoch, *epoch_functions([*callbacks, watch])]
-            stopped = _run_epochs(loop, reached, directory, config, functions)
+            with reporter:
+                reporter.start(snapshot.history)
+                stopped = _run_epochs(loop, reached, directory, config, functions)
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
             folder = None if directory is None else directory.path
             run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
-            if folder is not None and ranks.first:
-                _keep_config(folder, config)
-                run.save(folder)
+            _finish(run, callbacks, write=ranks.first)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
         except BaseException as error:
@@ -255,6 +255,19 @@ def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, n
         wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
     return RunDirectory(require_path("output_dir", output_dir))
+
+
+def _finish(run: Run, callbacks: Sequence[Callback], write: bool) -> None:
+    """Save the results, tell the callbacks, and draw the pictures last, since they are what may best be missing."""
+    folder = run.folder if write else None
+    if folder is not None:
+        _keep_config(folder, run.config)
+        save_results(folder, run)
+    try:
+        tell_end(callbacks, run)
+    finally:
+        if folder is not None:
+            draw_pictures(folder, run)
 
 
 def _so_far(
