@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
+from array_api_compat import device
 
 from xpnet.backends import Backend, get_backend, list_backends
 
@@ -122,9 +123,8 @@ def _on_host(spec: str, result: Any, backend: Backend) -> Any:
     here = backend.asarray(0.0)
     if _library(result) != _library(here):
         raise AssertionError(f"{spec}: the result is an array of {_library(result)}, not of its arguments' library")
-    device = getattr(result, "device", None)
-    if device != getattr(here, "device", None):
-        raise AssertionError(f"{spec}: the result is on {device}: pass device= to creation functions")
+    if device(result) != device(here):
+        raise AssertionError(f"{spec}: the result is on {device(result)}: pass device= to creation functions")
     return backend.to_numpy(result)
 
 

@@ -91,7 +91,7 @@ def test_what_is_no_callback_is_refused_before_any_work(few):
 
     with pytest.raises(TypeError, match=r"^callbacks: Watch is a class: give an object of it, Watch\(\)"):
         fit(NETWORK, few, callbacks=[Watch], **SETTINGS)
-    with pytest.raises(TypeError, match=r"has no method on_epoch, on_step, on_end$"):
+    with pytest.raises(TypeError, match=r"has no method on_epoch or on_step or on_end$"):
         fit(NETWORK, few, callbacks=[Keras()], **SETTINGS)
 
 

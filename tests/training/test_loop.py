@@ -36,7 +36,7 @@ def arrays(run):
         ({"optimizer": 0.1}, "^optimizer=0.1: must be"),
         ({"schedule": Cosine}, "^schedule=<class .*: must be an instance of Schedule"),
         ({"callbacks": print}, r"^callbacks=<built-in function print>: must be a list of functions, such as \[print\]"),
-        ({"callbacks": [print, 3]}, "^callbacks: 3 is not a function, and has neither"),
+        ({"callbacks": [print, 3]}, "^callbacks: 3 is not a function, and has no method on_epoch or on_step or on_end"),
         ({"network": Dense(10)}, "^network=Dense.*: must be an instance of Network"),
         ({"data": "digits"}, "^data='digits': must be an instance of Dataset"),
     ],

@@ -289,7 +289,7 @@ class RunDirectory:
         # Nothing is written before the lock is held, not even a probe: the run that holds it would remove that.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(InterruptedError):
+            with contextlib.suppress(InterruptedError, Timeout):  # an older filelock takes the first for the second
                 held.acquire()
             if not held.is_locked:
                 held.acquire()

@@ -83,7 +83,7 @@ def check_callbacks(callbacks: Iterable[Callback]) -> tuple[Callback, ...]:
         if methods and isinstance(callback, type):
             raise TypeError(f"callbacks: {callback.__name__} is a class: give an object of it, {callback.__name__}()")
         if not methods and not callable(callback):
-            raise TypeError(f"callbacks: {callback!r} is not a function, and has no method {', '.join(METHODS)}")
+            raise TypeError(f"callbacks: {callback!r} is not a function, and has no method {' or '.join(METHODS)}")
     return listed
 
 
