@@ -287,3 +287,34 @@ def test_memory_does_not_grow_over_a_hundred_runs(digits, recipe):
         assert runs(100) - first < 100_000
     finally:
         tracemalloc.stop()
+
+
+FORK = """
+import os, sys, warnings
+import xpnet
+backend, settings = sys.argv[1], {"threads": int(sys.argv[2]), "epochs": 1, "progress": False}
+data = xpnet.load_dataset("digits").first(60)
+xpnet.train("mlp", dataset=data, backend=backend, **settings)
+warnings.simplefilter("ignore")  # JAX warns of every fork
+if os.fork():
+    sys.exit(os.waitstatus_to_exitcode(os.wait()[1]))
+try:
+    xpnet.train("mlp", dataset=data, backend=backend, **settings)
+except xpnet.BackendError as error:
+    print(error, flush=True)
+    os._exit(3)
+os._exit(0)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.library
+@pytest.mark.parametrize(
+    ("library", "threads", "code"), [("numpy", 2, 0), ("torch", 1, 0), ("torch", 2, 3), ("jax", 2, 3)]
+)
+def test_training_after_a_fork_works_or_says_why_not(library, threads, code):
+    pytest.importorskip(library)
+    command = [sys.executable, "-c", FORK, library, str(threads)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=SECONDS, check=False)
+    assert done.returncode == code, done.stderr
+    assert (f"{library} has already computed" in done.stdout) == (code == 3)

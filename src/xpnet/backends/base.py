@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import importlib
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -24,6 +25,9 @@ Buffer = Any
 Step = Callable[[Any, dict[str, Array]], tuple[Any, Array | None]]
 
 DTYPES = ("float32", "float64")
+
+_process_of: dict[str, int] = {}
+"""The process in which a library first used its threads; a fork inherits this entry, but not the threads."""
 
 
 class BackendError(ValueError):
@@ -218,6 +222,21 @@ class Backend:
     def session(self, dtype: str = "float32") -> contextlib.AbstractContextManager[Any]:
         """Return the context manager inside which code creates or uses arrays of this backend with ``dtype``."""
         return contextlib.nullcontext()
+
+    def refuse_fork(self, remedy: str) -> None:
+        """Raise if a fork of this process's parent has lost the threads of a library that would wait for them forever.
+
+        Raises
+        ------
+        BackendError
+            Naming a remedy.
+        """
+        if _process_of.setdefault(self.library, os.getpid()) != os.getpid():
+            raise BackendError(
+                f"{self.library} has already computed in the process that this one was forked from, and would wait "
+                f"forever for threads that a fork does not copy: start processes by 'spawn', such as "
+                f"multiprocessing.get_context('spawn'){remedy}"
+            )
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
         """Compile a function of arrays, if the library can.

@@ -63,6 +63,7 @@ class JaxBackend(Backend):
         Products of float32 keep full precision; on a GPU or a TPU, JAX would by default round the factors. Your own
         setting of ``jax_default_matmul_precision`` stays, such as ``JAX_DEFAULT_MATMUL_PRECISION=tensorfloat32``.
         """
+        self.refuse_fork("")
         jax = importlib.import_module("jax")
         precision = jax.config.jax_default_matmul_precision or "highest"
         with jax.enable_x64(dtype == "float64"), jax.default_matmul_precision(precision):

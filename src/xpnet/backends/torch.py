@@ -67,7 +67,10 @@ class TorchBackend(Backend):
         """Turn automatic differentiation off, since xpnet computes its own gradients."""
         if dtype == "float64" and self.device.type == "mps":
             raise BackendError("dtype='float64': the device 'mps' has no float64, take dtype='float32'")
-        context: contextlib.AbstractContextManager[Any] = importlib.import_module("torch").no_grad()
+        torch = importlib.import_module("torch")
+        if torch.get_num_threads() > 1:
+            self.refuse_fork(", or give threads=1 in both")
+        context: contextlib.AbstractContextManager[Any] = torch.no_grad()
         return context
 
     def compile(self, function: Callable[..., Any], donate: Sequence[int] = ()) -> Callable[..., Any]:
