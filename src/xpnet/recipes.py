@@ -170,7 +170,7 @@ def find_recipe(name: str) -> Recipe:
     return RECIPES[name]
 
 
-# The two slips of the tutorial ------------------------------------------------------------------------------------
+# The two bugs of the tutorial -------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
@@ -192,7 +192,7 @@ class CoinDropout(Dropout):
 
 @dataclass(frozen=True)
 class TutorialReLU(ReLU):
-    """ReLU with the tutorial's first slip: it takes the derivative to be 1 where the *output* is at least 0.
+    """ReLU with the tutorial's first bug: it takes the derivative to be 1 where the *output* is at least 0.
 
     The output of ReLU is never below 0, so no gradient is ever masked.
     """
@@ -204,7 +204,7 @@ class TutorialReLU(ReLU):
 
 @dataclass(frozen=True)
 class TutorialDropout(CoinDropout):
-    """Dropout with the tutorial's second slip: only the forward pass doubles the kept units."""
+    """Dropout with the tutorial's second bug: only the forward pass doubles the kept units."""
 
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Mask the gradient without scaling it."""
@@ -219,7 +219,7 @@ def tutorial(
     learning_rate: Positive = 0.005,
     hidden_sizes: Sizes = (100,),
 ) -> Plan:
-    """The NumPy tutorial, to the digit: one hidden layer, a step after every image, squared error, two slips.
+    """The NumPy tutorial, to the digit: one hidden layer, a step after every image, squared error, two bugs.
 
     Examples
     --------
@@ -368,7 +368,7 @@ def cnn(
     learning_rate: Positive = 2e-3,
     validation_fraction: Fraction = 0.1,
 ) -> Plan:
-    """Two convolutions with pooling, which know that neighbouring pixels belong together.
+    """Two convolutions with pooling, which use that neighbouring pixels belong together.
 
     Examples
     --------

@@ -77,7 +77,7 @@ def curves_side_by_side(histories: Mapping[str, Sequence[Record]], *, title: str
     --------
     >>> from xpnet import Record, plots
     >>> runs = {"tutorial": [Record(0, 0.9, 0.7)], "corrected": [Record(0, 0.6, 0.8)]}
-    >>> figure = plots.curves_side_by_side(runs, title="The two slips, before and after")
+    >>> figure = plots.curves_side_by_side(runs, title="The two bugs, before and after")
     >>> [ax.get_title() for ax in figure.axes[:2]]
     ['tutorial', 'corrected']
     """
