@@ -66,17 +66,26 @@ def wide_and_deep():
     return inner
 
 
+def padded(pixels):
+    """The description of a network of 20 numbers that pads its images by so many pixels."""
+    described = Network([Conv2D(2, 3), Flatten()], input_shape=(4, 4, 1)).to_config()
+    described["layers"][0]["padding"] = pixels
+    return described
+
+
 @pytest.mark.parametrize(
     "network",
     [
         wide_and_deep(),
+        padded(50_000),
+        padded(10**12),
         {"x" * 900_000: 1},
         {CONTROL: CONTROL},
         {"layers": [{"class": CONTROL}]},
         {"layers": [{"class": "x" * 900_000}], "input_shape": [3], "pixel_max": 1.0},
         {"layers": [{"class": "ReLU"}] * 20_000, "input_shape": [3], "pixel_max": 1.0},
     ],
-    ids=["wide and deep", "long key", "control keys", "control class", "long class", "many layers"],
+    ids=["wide and deep", "padded", "huge", "long key", "control keys", "control class", "long class", "many layers"],
 )
 def test_a_description_of_any_size_and_content_is_refused_shortly(folder, network):
     change_config(folder, network=network)
@@ -203,6 +212,7 @@ def resume(folder):
         lambda a, m: a.update({CONTROL: np.zeros(3)}),
         lambda a, m: a.update({f"{'x' * 10_000}{i}": np.zeros(1) for i in range(50)}),
         lambda a, m: a.update({"params.3.bias": np.zeros(10)}),  # float64
+        lambda a, m: a.update({"params.3.bias": np.zeros(9, "f4")}),
         lambda a, m: a.update({"params.3.bias": np.zeros(10, "i4")}),
         lambda a, m: a.update({"params.3.bias": np.full(10, np.inf, "f4")}),
         lambda a, m: a.update({"moments.3.bias.first": np.full(10, np.nan, "f4")}),
