@@ -151,7 +151,7 @@ def thorough(session: nox.Session) -> None:
 
 @nox.session(default=False, python="3.11")
 def lowest(session: nox.Session) -> None:
-    """Run the fast tests on the oldest Python and the lowest declared versions of all packages except torch.
+    """Run fast tests on the oldest Python and the lowest declared versions of all packages except torch.
 
     The oldest torch comes with gigabytes of CUDA libraries.
     """
@@ -161,10 +161,12 @@ def lowest(session: nox.Session) -> None:
     install(session, ".", *(requirement.replace(">=", "==") for requirement in declared))
     # Old versions warn about changes in newer versions of their own dependencies.
     how = (*FAST, "-W", "ignore::DeprecationWarning", *SPREAD)
-    where = session.posargs or ["tests"]
-    session.run("pytest", *how, "--backends=numpy,array_api_strict", *where, env=ENVIRONMENT)
-    jax = session.posargs or ["tests/backends", "tests/nn/test_network.py", "tests/training/test_step.py"]
-    session.run("pytest", *how, "--backends=jax", "--only-backends", *jax, env=ENVIRONMENT | quick_jax(session))
+    rooms = ("backends", "data", "export", "nn", "plots", "runs", "training", "test_cli.py", "test_sklearn.py")
+    where = session.posargs or [f"tests/{room}" for room in rooms]
+    session.run("pytest", *how, "--backends=numpy", *where, env=ENVIRONMENT)
+    few = session.posargs or ["tests/backends", "tests/nn/test_network.py", "tests/training/test_step.py"]
+    others = ("--backends=array_api_strict,jax", "--only-backends")
+    session.run("pytest", *how, *others, *few, env=ENVIRONMENT | quick_jax(session))
 
 
 @nox.session(default=not WINDOWS)  # mpich does not support it
