@@ -173,3 +173,8 @@ def test_weights_start_by_the_fans_of_a_filter():
     Conv2D(5, (2, 3), init_weight=Recorded()).init(np.random.default_rng(0), (8, 9, 4))
     # Each output sees 2 x 3 pixels of 4 channels, each pixel is seen at 2 x 3 places by 5 filters.
     assert seen == [((2, 5, 3, 4), 2 * 3 * 4, 2 * 3 * 5)]
+
+
+def test_same_keeps_the_size_under_kernels_of_any_odd_size():
+    for kernel in ((5, 7), (1, 3), (9, 1)):
+        assert Conv2D(2, kernel, padding="same").output_shape((11, 12, 1)) == (11, 12, 2)
