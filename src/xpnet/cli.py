@@ -210,7 +210,8 @@ def predict_command(
     from xpnet.files import check_writable_directory
     from xpnet.runs.opened import load_run
 
-    network = load(run_dir, backend=backend, dtype=dtype)
+    run = None if show is None else load_run(run_dir, backend=backend, dtype=dtype)
+    network = load(run_dir, backend=backend, dtype=dtype) if run is None else run.network
     if all(is_picture(path) for path in images):
         labels = network.predict(list(images)).tolist()
     elif len(images) == 1 and show is None:
@@ -219,8 +220,8 @@ def predict_command(
         raise ValueError(
             "images: give one .npy or IDX file, or one or several photographs" + (", for --show" if show else "")
         )
-    if show is not None:
-        run, folder = load_run(run_dir, backend=backend, dtype=dtype), check_writable_directory(show, "show")
+    if run is not None and show is not None:
+        folder = check_writable_directory(show, "show")
         alike = len({path.stem for path in images}) < len(images)  # from several folders
         for i, path in enumerate(images, start=1):
             run.plot_prediction(path, folder / f"{f'{i}-' if alike else ''}{path.stem}.png")

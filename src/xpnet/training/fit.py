@@ -235,8 +235,7 @@ def fit(
                 stopped = _run_epochs(loop, reached, directory, config, functions)
             if stopped and not loop.finished(reached[0]):
                 raise KeyboardInterrupt
-            folder = None if directory is None else directory.path
-            run = Run(loop.result(reached[0]), reached[0].history, config, data, folder)
+            run = _run_of(loop, reached[0], config, data, directory)
             _finish(run, callbacks, write=ranks.first)
             if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
                 raise KeyboardInterrupt
@@ -270,15 +269,22 @@ def _finish(run: Run, callbacks: Sequence[Callback], write: bool) -> None:
             draw_pictures(folder, run)
 
 
+def _run_of(
+    loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
+) -> Run:
+    """Return the run as it is at a snapshot."""
+    folder = None if directory is None else directory.path
+    return Run(loop.result(snapshot), snapshot.history, config, data, folder)
+
+
 def _so_far(
     loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
 ) -> Run | None:
     """Return the run after the last finished epoch, if there is one and its arrays still exist."""
     if not snapshot.history:
         return None
-    folder = None if directory is None else directory.path
     try:
-        return Run(loop.result(snapshot), snapshot.history, config, data, folder)
+        return _run_of(loop, snapshot, config, data, directory)
     except Exception:  # an interrupted compiled epoch has consumed the arrays
         return None
 
