@@ -8,6 +8,7 @@ import pytest
 import xpnet
 from xpnet import DataError, Dataset, DataWarning
 from xpnet.data.facts import Facts, check_alike
+from xpnet.runs.run import save_results
 
 
 @pytest.fixture(scope="module")
@@ -82,9 +83,8 @@ def test_integers_are_compared_with_training_images_that_were_floats(mnist):
 
 def test_going_on_from_weights_compares_the_images(digits):
     network = xpnet.train("mlp", dataset=digits, epochs=1, progress=False).network
-    dark = make(
-        16 - digits.train_images, digits.train_labels, 16 - digits.test_images, digits.test_labels, pixel_max=16
-    )
+    x, t = digits.train_images, digits.test_images
+    dark = make(16 - x, digits.train_labels, 16 - t, digits.test_labels, pixel_max=16)
     settings = {"epochs": 1, "progress": False, "initial": "given"}
     with pytest.warns(DataWarning, match="data: inverted"):
         xpnet.fit(network, dark, **settings)
@@ -106,8 +106,8 @@ def test_classes_of_other_names_or_in_another_order_are_not_taken_for_the_same(d
         )
 
     run = xpnet.train("mlp", dataset=named(tuple("abcdefghij")), epochs=1, progress=False)
-    run.save(tmp_path / "run")
-    for network in (run.network, xpnet.load(tmp_path / "run")):
+    save_results(tmp_path, run)
+    for network in (run.network, xpnet.load(tmp_path)):
         with pytest.raises(DataError, match=r"data: classes j, i, .* but the network was trained on a, b, "):
             xpnet.evaluate(network, named(tuple("jihgfedcba")))
         with pytest.warns(DataWarning, match="data: classes A, B, "):

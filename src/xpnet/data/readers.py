@@ -255,8 +255,9 @@ def _read_csv(path: Path, columns: int | None = None) -> tuple[Any, ...]:
     if not rows:
         raise DataError(f"{path}: empty")
     first = next(csv.reader([rows[0]]))
-    header = not any(_is_number(cell) for cell in first[1:]) or not first[1:]
     names = [cell.strip().lower() for cell in first]
+    named = bool({*names} & {*LABEL_COLUMNS[:-1]})  # "y" may be a letter's label; pixels may be called 0, 1, 2
+    header = named or not any(_is_number(cell) for cell in first[1:]) or not first[1:]
     if columns is not None and len(first) == columns:
         return ()
     at = next((names.index(name) for name in LABEL_COLUMNS if name in names), 0) if header else 0
