@@ -28,7 +28,7 @@ def check_weights(argument: str, weights: Any, n: int) -> NDArray[np.float64]:
         raise DataError(f"{argument}: shape {array.shape} of {array.dtype}; must be ({n},) of numbers")
     if not np.isfinite(array).all() or array.min(initial=0.0) < 0.0 or not 0.0 < array.max(initial=0.0) <= MOST:
         raise DataError(
-            f"{argument}: from {array.min()} to {array.max()}; all must be finite and at least 0, and one above it; "
+            f"{argument}: from {array.min()} to {array.max()}; all must be finite and at least 0, and one above zero; "
             f"none may be above {MOST:g}"
         )
     return np.ascontiguousarray(array, np.float64)
