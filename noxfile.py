@@ -1,5 +1,5 @@
 # /// script
-# dependencies = ["nox>=2025.2"]
+# dependencies = ["nox[uv]>=2025.2"]
 # ///
 """Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
 
@@ -17,6 +17,13 @@ import nox
 
 nox.needs_version = ">=2025.2"
 nox.options.reuse_existing_virtualenvs = True
+
+# If uv is installed, it fills an environment in seconds. It does not read pip's variables, and it stops at the first
+# index that has a package, while pip takes the best version from any.
+nox.options.default_venv_backend = "uv|virtualenv"
+os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ.get("PIP_FIND_LINKS", "").split()))
+os.environ.setdefault("UV_INDEX", os.environ.get("PIP_EXTRA_INDEX_URL", ""))
+os.environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -95,7 +102,7 @@ def tests_on_the_stand_in(session: nox.Session) -> None:
     They run on the second of two devices that cannot access each other's memory, so a kernel that runs on the first one
     by mistake fails. The first run compiles about 200 kernels, which takes minutes; later runs reuse them.
     """
-    install(session, ".", *group("test"), "cupy-cuda13x==14.2.0")
+    install(session, ".", "pip", *group("test"), "cupy-cuda13x==14.2.0")  # the stand-in's installer uses pip
     place = Path(session.virtualenv.location).resolve()
     if not (place / "bin" / "cupy-on-cpu").is_file():
         session.run(str(STAND_IN), str(place), external=True)
@@ -255,9 +262,9 @@ def tensorflow(session: nox.Session) -> None:
 @nox.session(default=False)
 def package(session: nox.Session) -> None:
     """Build the published files, check them, and run tests of what is in them from the unpacked source archive."""
-    install(session, *group("package"), *group("test"), *group("reference"))
+    install(session, "uv", *group("package"), *group("test"), *group("reference"))
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build")
+    session.run("python", "-m", "build", "--installer", "uv")
     (wheel,), (archive,) = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(archive))
     session.run("check-wheel-contents", str(wheel))
