@@ -150,12 +150,11 @@ def quick(session: nox.Session) -> None:
 def thorough(session: nox.Session) -> None:
     """Run, on every backend, the tests that take long and rarely find anything, which the other sessions leave out."""
     # In the environments of those sessions. Tests of one group share trained networks, so they stay in one process.
-    how = ["--dist=loadgroup", *(session.posargs or ["tests"])]
     for backend in BACKENDS:
-        posargs = ["-m", "thorough and not mpi", *(["--no-cov"] if backend in MEASURED else []), *how]
-        session.notify(f"tests(backend='{backend}')", posargs)
+        how = ["-m", "thorough and not mpi", "--dist=loadgroup", *(["--no-cov"] if backend in MEASURED else [])]
+        session.notify(f"tests(backend='{backend}')", [*how, "tests"])
     if not WINDOWS:
-        session.notify("mpi", ["-m", "mpi and thorough", *how])
+        session.notify("mpi", ["-m", "mpi and thorough", "tests/training/test_distributed.py"])
 
 
 @nox.session(default=False, python="3.11")

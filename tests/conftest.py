@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -38,6 +39,16 @@ def _parameter(spec):
     except xpnet.BackendError as error:
         return pytest.param(spec, marks=pytest.mark.skip(reason=str(error)))
     return pytest.param(spec)
+
+
+NEEDS_BACKEND = re.compile(r"^ *def \w+\((?:[^)]*\W)?(?:backend|torch)\b|mark\.library", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With ``--only-backends``, leave out files in which no test would remain: importing them all takes seconds."""
+    if config.getoption("--only-backends") and collection_path.match("test_*.py"):
+        return not NEEDS_BACKEND.search(collection_path.read_text(encoding="utf-8")) or None
+    return None
 
 
 @pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
