@@ -198,6 +198,22 @@ def test_nothing_in_a_title_reaches_a_terminal(folder):
     assert shown(CONTROL) == r"\x1b[2J\x07\r\n\u202e"
 
 
+@pytest.mark.parametrize("names", [["a"] * 3, 5, [1] * 10, {"a": 1}, [["a"]] * 10, [None] * 10])
+def test_names_of_classes_that_are_none_are_refused(folder, names):
+    change_config(folder, class_names=names)
+    with pytest.raises(CheckpointError, match="class_names"):
+        xpnet.load(folder)
+
+
+def test_no_name_of_a_class_reaches_a_terminal(folder, tmp_path, capsys):
+    from xpnet.cli import main
+
+    change_config(folder, class_names=[f"{CONTROL}{k}" for k in range(10)])
+    np.save(tmp_path / "images.npy", xpnet.load_dataset("digits").test_images[:2])
+    assert main(["predict", str(folder), str(tmp_path / "images.npy")]) == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
+
+
 # A checkpoint whose checksum is right, and whose values are not ----------------------------------------------------
 
 
