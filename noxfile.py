@@ -1,7 +1,9 @@
 # /// script
 # dependencies = ["nox[uv]>=2025.2"]
 # ///
-"""Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
+"""Sessions: `nox -s quick` while you work, `nox` for every backend and all checks, `nox -s docs` for the site.
+
+`nox -s thorough` runs the tests that take long and rarely fail, on every backend; `nox` leaves them out.
 
 `nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session. `.ci/run` runs the sessions that
 a change must pass.
