@@ -173,6 +173,7 @@ def test_what_predictions_are_asked_for_is_compared(mnist, change, guess):
             check_alike("images", facts, change(images), 255.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", [lambda t: t.swapaxes(1, 2), lambda t: np.rot90(t, axes=(1, 2))], ids=["T", "rot90"])
 def test_images_that_are_transposed_or_turned_are_suspected(mnist, digits, turn):
     for data in (mnist, digits):

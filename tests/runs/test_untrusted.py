@@ -83,7 +83,9 @@ def padded(pixels):
         {CONTROL: CONTROL},
         {"layers": [{"class": CONTROL}]},
         {"layers": [{"class": "x" * 900_000}], "input_shape": [3], "pixel_max": 1.0},
-        {"layers": [{"class": "ReLU"}] * 20_000, "input_shape": [3], "pixel_max": 1.0},
+        pytest.param(
+            {"layers": [{"class": "ReLU"}] * 20_000, "input_shape": [3], "pixel_max": 1.0}, marks=pytest.mark.thorough
+        ),
     ],
     ids=["wide and deep", "padded", "huge", "long key", "control keys", "control class", "long class", "many layers"],
 )

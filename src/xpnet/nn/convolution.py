@@ -122,7 +122,7 @@ def conv2d_backward(
     """
     xp = xp or array_namespace(dy)
     columns = _columns(x, weight, stride, padding, how, xp)
-    dweight = LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, how[1], xp)
+    dweight = LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)
     dx = _input_gradient(x.shape, weight, dy, stride, padding, how, xp) if input_gradient else None
     return dx, dweight, xp.sum(dy, axis=(0, 2, 3))
 
@@ -180,7 +180,7 @@ class Lowering:
 
     unfold: Callable[[Array, Pair, Pair, Namespace], Array]
     product: Callable[[Array, Array, int, Pair, int | None, Namespace], Array]
-    weight_gradient: Callable[[Array, Array, Shape, Pair, int | None, Namespace], Array]
+    weight_gradient: Callable[[Array, Array, Shape, Pair, Namespace], Array]
 
 
 def row_shift_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
@@ -211,22 +211,18 @@ def row_shift_product(
     return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=2)
 
 
-def row_shift_weight_gradient(
-    columns: Array, dy: Array, shape: Shape, stride: Pair, limit: int | None, xp: Namespace
-) -> Array:
-    """Multiply, for each kernel row, the image rows it meets by the gradients of the output, and add up."""
+def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
+    """Multiply each output row's gradients by the image rows that it was computed from, and add up."""
     kh, filters, kw, c = shape
     height, values = dy.shape[0], columns.shape[2]
-    parts = _even_parts(values, filters * kw * c, limit)
-    split = (parts, values // parts)
-    dy = xp.permute_dims(xp.reshape(dy, (height, filters, values)), (0, 2, 1))
-    if kw * c > filters:  # A copy in the new memory order then costs less than it saves in the products.
-        dy = xp.reshape(dy, (height, values * filters))
-    dy = xp.reshape(dy, (height, *split, filters))
-    columns = xp.permute_dims(xp.reshape(columns, (columns.shape[0], kw * c, *split)), (0, 2, 1, 3))
-    rows = [columns[i : i + (height - 1) * stride[0] + 1 : stride[0], ...] for i in range(kh)]
-    sums = xp.stack([xp.sum(seen @ dy, axis=(0, 1)) for seen in rows])  # (kh, kw c, filters)
-    return xp.reshape(xp.matrix_transpose(sums), shape)
+    dy = xp.reshape(dy, (height, filters, values))
+    total = None
+    for r in range(height):
+        # The rows are adjacent in memory, so they form one matrix without a copy.
+        seen = xp.reshape(columns[r * stride[0] : r * stride[0] + kh, ...], (kh * kw * c, values))
+        product = seen @ dy[r, ...].T
+        total = product if total is None else total + product
+    return xp.reshape(xp.matrix_transpose(xp.reshape(total, (kh, kw * c, filters))), shape)
 
 
 def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: slice) -> Array:
@@ -235,19 +231,9 @@ def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: sli
 
 def _pieces(values: int, factor: int, limit: int | None) -> list[slice]:
     """Cut the columns of a matrix into even pieces, so that no product exceeds the limit of multiplications."""
-    count = _needed(values, factor, limit)
+    count = 1 if limit is None else max(math.ceil(values * factor / limit), 1)
     cuts = [values * i // count for i in range(count + 1)]
     return [slice(start, stop) for start, stop in itertools.pairwise(cuts)]
-
-
-def _even_parts(values: int, factor: int, limit: int | None) -> int:
-    """Return how many equal parts to cut the columns into for the same limit: 1 if there is no such number nearby."""
-    count = _needed(values, factor, limit)
-    return next((parts for parts in range(count, 2 * count) if values % parts == 0), 1)
-
-
-def _needed(values: int, factor: int, limit: int | None) -> int:
-    return 1 if limit is None else max(math.ceil(values * factor / limit), 1)
 
 
 def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
@@ -273,10 +259,8 @@ def im2col_product(columns: Array, weight: Array, height: int, stride: Pair, lim
     return xp.permute_dims(y, (1, 0, 2))
 
 
-def im2col_weight_gradient(
-    columns: Array, dy: Array, shape: Shape, stride: Pair, limit: int | None, xp: Namespace
-) -> Array:
-    """Multiply the gradients by the patches, whatever the limit."""
+def im2col_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
+    """Multiply the gradients by the patches."""
     kh, filters, kw, c = shape
     rows = xp.reshape(xp.permute_dims(dy, (1, 0, 2, 3)), (filters, columns.shape[1]))
     matrix = xp.reshape(rows @ columns.T, (filters, kh, kw, c))
@@ -357,7 +341,7 @@ class Conv2D(Layer):
         """Apply `conv2d_backward` to the columns from `forward`."""
         (shape, columns), weight, how, xp = cache, params["weight"], ctx.convolution, ctx.xp
         _, stride, padding = self.geometry
-        gradients = {"weight": LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, how[1], xp)}
+        gradients = {"weight": LOWERINGS[how[0]].weight_gradient(columns, dy, weight.shape, stride, xp)}
         if self.bias:
             gradients["bias"] = xp.sum(dy, axis=(0, 2, 3))
         dx = _input_gradient(shape, weight, dy, stride, padding, how, xp) if ctx.input_gradient else None
