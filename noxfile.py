@@ -23,9 +23,15 @@ nox.options.reuse_existing_virtualenvs = True
 # If uv is installed, it fills an environment in seconds. It does not read pip's variables, and it stops at the first
 # index that has a package, while pip takes the best version from any.
 nox.options.default_venv_backend = "uv|virtualenv"
-os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ.get("PIP_FIND_LINKS", "").split()))
-os.environ.setdefault("UV_INDEX", os.environ.get("PIP_EXTRA_INDEX_URL", ""))
 os.environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
+for pips, uvs, between in (
+    ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", " "),
+    ("PIP_EXTRA_INDEX_URL", "UV_INDEX", " "),
+    ("PIP_FIND_LINKS", "UV_FIND_LINKS", ","),
+    ("PIP_CERT", "SSL_CERT_FILE", " "),
+):
+    if given := os.environ.get(pips):
+        os.environ.setdefault(uvs, between.join(given.split()))
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
