@@ -1,5 +1,6 @@
 """Files of arrays and the folder of a run, under everything that can happen to files."""
 
+import contextlib
 import dataclasses
 import errno
 import json
@@ -711,6 +712,23 @@ def test_a_busy_folder_elsewhere_is_not_taken_for_this_one(tmp_path):
         other.lock().__enter__()
     with mine.lock():
         assert_busy(mine.path)
+
+
+def test_a_release_leaves_the_next_run_its_lock(tmp_path, monkeypatch):
+    """The next run may take the lock as soon as its file is gone, before the system has released it."""
+    import filelock
+
+    release, following = filelock.FileLock.release, contextlib.ExitStack()
+
+    def late(lock, *arguments, **options):
+        monkeypatch.undo()
+        following.enter_context(RunDirectory(tmp_path).lock())
+        release(lock, *arguments, **options)
+
+    with RunDirectory(tmp_path).lock():
+        monkeypatch.setattr(filelock.FileLock, "release", late)
+    with following:
+        assert_busy(tmp_path)
 
 
 def test_only_one_of_many_gets_in_at_a_time(tmp_path):

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
-import importlib
 import itertools
 import json
 import os
@@ -285,25 +284,24 @@ class RunDirectory:
         from filelock import FileLock, Timeout
 
         file = self.path / ".lock"
-        held = FileLock(file, timeout=0)
+        held = FileLock(file, timeout=0, fallback_to_soft=False)
         # Nothing is written before the lock is held, not even a probe: the run that holds it would remove that.
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            with contextlib.suppress(InterruptedError, Timeout):  # an older filelock takes the first for the second
+            with contextlib.suppress(InterruptedError):
                 held.acquire()
             if not held.is_locked:
                 held.acquire()
-        except (OSError, NotImplementedError) as error:
-            if _has_no_locks(file, error):
-                warnings.warn(
-                    f"{self.path}: its file system has no locks: see to it that no other run writes there", stacklevel=3
-                )
-            elif isinstance(error, Timeout):
-                raise BusyError(
-                    f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
-                ) from None
-            else:
+        except Timeout:
+            raise BusyError(
+                f"output_dir={str(self.path)!r}: another run is writing there; choose another folder"
+            ) from None
+        except OSError as error:
+            if error.errno not in _NO_LOCKS:
                 raise ValueError(f"output_dir={str(self.path)!r}: not a writable folder: {error}") from None
+            warnings.warn(
+                f"{self.path}: its file system has no locks: see to it that no other run writes there", stacklevel=3
+            )
         try:
             check_writable_directory(self.checkpoints)
             sweep_temporaries(self.path)
@@ -314,7 +312,8 @@ class RunDirectory:
             with contextlib.suppress(OSError):
                 self.checkpoints.rmdir()  # only if nothing came of the run
             # Unlink before the release: a process that opened the file earlier finds it unlinked, and does not use it
-            # as the lock. Windows cannot remove an open file, so there it stays.
+            # as the lock. filelock itself must not unlink it again, since by then it may be another run's: see the
+            # version in pyproject.toml. Windows cannot remove an open file, so there filelock removes it.
             with contextlib.suppress(OSError):
                 file.unlink()
             held.release()
@@ -385,22 +384,6 @@ class RunDirectory:
 
 
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
-
-
-def _has_no_locks(file: Path, error: Exception) -> bool:
-    """Whether a lock was refused because the file system has none; not every filelock tells that from a held one."""
-    if isinstance(error, NotImplementedError) or getattr(error, "errno", None) in _NO_LOCKS:
-        return True
-    try:
-        locks = importlib.import_module("fcntl")
-    except ImportError:
-        return False
-    with contextlib.suppress(OSError), open(file, "rb") as opened:
-        try:
-            locks.flock(opened, locks.LOCK_SH | locks.LOCK_NB)
-        except OSError as refusal:
-            return refusal.errno in _NO_LOCKS
-    return False
 
 
 def _load_checkpoint(path: Path, epoch: int, most: int) -> Checkpoint:

@@ -8,6 +8,7 @@ import re
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -219,30 +220,12 @@ def fit(
             ranks.from_first(lambda: stack.enter_context(directory.lock()))
         config = describe_run(loop, data, recipe) | {"workers": loop.workers.count, "threads": threads}
         ranks.compare(config, lambda: loop.initial()[0])
-        snapshot = _first_snapshot(loop, directory, resume, config)
-        wanted = progress if ranks.first else False
-        note = opened.first_epoch
-        reporter = report.reporter_for(wanted, config, network.size, epochs, note)
-        watch = StepWatch(loop, callbacks)
-        if reporter.watches or watch.functions:
-            loop.watch = watch if watch.functions else None
-            loop.pace = Pace(opened, reporter.moved, single=bool(watch.functions))
-        reached = [snapshot]
+        work = _Work(loop, config, data, directory, _first_snapshot(loop, directory, resume, config))
         try:
-            functions = [reporter.epoch, *epoch_functions([*callbacks, watch])]
-            with reporter:
-                reporter.start(snapshot.history)
-                stopped = _run_epochs(loop, reached, directory, config, functions)
-            if stopped and not loop.finished(reached[0]):
-                raise KeyboardInterrupt
-            run = _run_of(loop, reached[0], config, data, directory)
-            _finish(run, callbacks, write=ranks.first)
-            if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
-                raise KeyboardInterrupt
+            return work.complete(callbacks, progress if ranks.first else False)
         except BaseException as error:
-            error.run = _so_far(loop, reached[0], config, data, directory)  # type: ignore[attr-defined]
+            error.run = work.so_far()  # type: ignore[attr-defined]
             raise
-    return run
 
 
 def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, name: str) -> RunDirectory | None:
@@ -254,39 +237,6 @@ def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, n
         wanted = Path("runs") / f"{words}-{datetime.datetime.now():%Y%m%d-%H%M%S}"
         return RunDirectory(ranks.from_first(lambda: new_directory(wanted)))
     return RunDirectory(require_path("output_dir", output_dir))
-
-
-def _finish(run: Run, callbacks: Sequence[Callback], write: bool) -> None:
-    """Save the results, tell the callbacks, and draw the pictures last, since they are what may best be missing."""
-    folder = run.folder if write else None
-    if folder is not None:
-        _keep_config(folder, run.config)
-        save_results(folder, run)
-    try:
-        tell_end(callbacks, run)
-    finally:
-        if folder is not None:
-            draw_pictures(folder, run)
-
-
-def _run_of(
-    loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
-) -> Run:
-    """Return the run as it is at a snapshot."""
-    folder = None if directory is None else directory.path
-    return Run(loop.result(snapshot), snapshot.history, config, data, folder)
-
-
-def _so_far(
-    loop: Loop, snapshot: Snapshot, config: dict[str, Any], data: Dataset, directory: RunDirectory | None
-) -> Run | None:
-    """Return the run after the last finished epoch, if there is one and its arrays still exist."""
-    if not snapshot.history:
-        return None
-    try:
-        return _run_of(loop, snapshot, config, data, directory)
-    except Exception:  # an interrupted compiled epoch has consumed the arrays
-        return None
 
 
 def _start_of(network: Network, initial: str | None) -> Network:
@@ -451,50 +401,100 @@ def _without_warnings() -> np.errstate:
     )
 
 
-def _keep_config(folder: Path, config: dict[str, Any]) -> None:
-    """Write the configuration again if it was deleted since the run began."""
-    if not (folder / CONFIG).exists():
-        folder.mkdir(parents=True, exist_ok=True)
-        save_config(folder, config)
+@dataclass
+class _Work:
+    """A run in progress; ``snapshot`` is always that of the last finished epoch, however the run ends."""
+
+    loop: Loop
+    config: dict[str, Any]
+    data: Dataset
+    directory: RunDirectory | None
+    snapshot: Snapshot
+
+    def complete(self, callbacks: Sequence[Callback], progress: bool | None) -> Run:
+        """Train, save the results, and return the run."""
+        loop, backend = self.loop, self.loop.backend
+        size, epochs = loop.step.network.size, loop.plan.epochs
+        reporter = report.reporter_for(progress, self.config, size, epochs, backend.first_epoch)
+        watch = StepWatch(loop, callbacks)
+        if reporter.watches or watch.functions:
+            loop.watch = watch if watch.functions else None
+            loop.pace = Pace(backend, reporter.moved, single=bool(watch.functions))
+        with reporter:
+            reporter.start(self.snapshot.history)
+            stopped = self._train([reporter.epoch, *epoch_functions([*callbacks, watch])])
+        if stopped and not loop.finished(self.snapshot):
+            raise KeyboardInterrupt
+        run = self._run()
+        self._finish(run, callbacks)
+        if stopped:  # in the last epoch: the run is complete, but the user wants nothing after it
+            raise KeyboardInterrupt
+        return run
+
+    def so_far(self) -> Run | None:
+        """Return the run after the last finished epoch, if there is one and its arrays still exist."""
+        if not self.snapshot.history:
+            return None
+        try:
+            return self._run()
+        except Exception:  # an interrupted compiled epoch has consumed the arrays
+            return None
+
+    def _run(self) -> Run:
+        folder = None if self.directory is None else self.directory.path
+        return Run(self.loop.result(self.snapshot), self.snapshot.history, self.config, self.data, folder)
+
+    def _train(self, functions: Sequence[Callable[..., object]]) -> bool:
+        """Run the remaining epochs, and return whether the user has stopped training."""
+        loop, stopped = self.loop, False
+        while not (stopped or loop.finished(self.snapshot)):
+            with report.interrupt_after(loop.ranks.first) as interrupted:
+                with _without_warnings():
+                    snapshot = loop.advance(self.snapshot)
+                _check_finite(loop, snapshot)
+                self.snapshot = snapshot
+                self._save_epoch()
+                ended = call_all(functions, loop, snapshot)
+            stopped = loop.ranks.any(interrupted())
+            if loop.ranks.any(ended):
+                break
+        return stopped
+
+    def _save_epoch(self) -> None:
+        if self.directory is not None and self.loop.ranks.first:
+            self.directory.save_checkpoint(self.loop.checkpoint(self.snapshot, self.config))
+            self._keep_config(self.directory.path)
+            self.snapshot.history.to_csv(self.directory.path / HISTORY)
+
+    def _finish(self, run: Run, callbacks: Sequence[Callback]) -> None:
+        """Save the results, tell the callbacks, and draw the pictures last, since they are what may best be missing."""
+        folder = run.folder if self.loop.ranks.first else None
+        if folder is not None:
+            self._keep_config(folder)
+            save_results(folder, run)
+        try:
+            tell_end(callbacks, run)
+        finally:
+            if folder is not None:
+                draw_pictures(folder, run)
+
+    def _keep_config(self, folder: Path) -> None:
+        """Write the configuration again if it was deleted since the run began."""
+        if not (folder / CONFIG).exists():
+            folder.mkdir(parents=True, exist_ok=True)
+            save_config(folder, self.config)
 
 
-def _run_epochs(
-    loop: Loop,
-    reached: list[Snapshot],
-    directory: RunDirectory | None,
-    config: dict[str, Any],
-    functions: Sequence[Callable[..., object]],
-) -> bool:
-    """Run the remaining epochs, and return whether the user has stopped training.
-
-    After each epoch, the single item of ``reached`` is replaced by the new snapshot, so that the caller has it however
-    this function ends.
-    """
-    stopped = False
-    (snapshot,) = reached
-    while not (stopped or loop.finished(snapshot)):
-        with report.interrupt_after(loop.ranks.first) as interrupted:
-            with _without_warnings():
-                snapshot = loop.advance(snapshot)
-            record = snapshot.history[-1]
-            if not record.finite():
-                rate = loop.step.optimizer.learning_rate
-                raise DivergedError(
-                    f"epoch {record.epoch}: the loss is no longer finite (train_loss={record.train_loss}) with "
-                    f"learning_rate={rate}: try a smaller one"
-                )
-            if bad := loop.not_finite(snapshot):
-                raise DivergedError(
-                    f"epoch {record.epoch}: {bad} is no longer finite: the images may hold very large numbers, or try "
-                    f"a smaller learning_rate than {loop.step.optimizer.learning_rate}"
-                )
-            reached[:] = [snapshot]
-            if directory is not None and loop.ranks.first:
-                directory.save_checkpoint(loop.checkpoint(snapshot, config))
-                _keep_config(directory.path, config)
-                snapshot.history.to_csv(directory.path / HISTORY)
-            ended = call_all(functions, loop, snapshot)
-        stopped = loop.ranks.any(interrupted())
-        if loop.ranks.any(ended):
-            break
-    return stopped
+def _check_finite(loop: Loop, snapshot: Snapshot) -> None:
+    """Raise `DivergedError` if the loss or a weight is not finite."""
+    record, rate = snapshot.history[-1], loop.step.optimizer.learning_rate
+    if not record.finite():
+        raise DivergedError(
+            f"epoch {record.epoch}: the loss is no longer finite (train_loss={record.train_loss}) with "
+            f"learning_rate={rate}: try a smaller one"
+        )
+    if bad := loop.not_finite(snapshot):
+        raise DivergedError(
+            f"epoch {record.epoch}: {bad} is no longer finite: the images may hold very large numbers, or try "
+            f"a smaller learning_rate than {rate}"
+        )
