@@ -1,7 +1,9 @@
 # /// script
-# dependencies = ["nox>=2025.2"]
+# dependencies = ["nox[uv]>=2025.2"]
 # ///
-"""Sessions: `nox -s quick` while you work, `nox` for all tests and checks, `nox -s docs` for the site.
+"""Sessions: `nox -s quick` while you work, `nox` for every backend and all checks, `nox -s docs` for the site.
+
+`nox -s thorough` runs the tests that take long and rarely fail, on every backend; `nox` leaves them out.
 
 `nox -s "tests(backend='torch')"` tests one backend. `nox --list` shows every session. `.ci/run` runs the sessions that
 a change must pass.
@@ -17,6 +19,13 @@ import nox
 
 nox.needs_version = ">=2025.2"
 nox.options.reuse_existing_virtualenvs = True
+
+# If uv is installed, it fills an environment in seconds. It does not read pip's variables, and it stops at the first
+# index that has a package, while pip takes the best version from any.
+nox.options.default_venv_backend = "uv|virtualenv"
+os.environ.setdefault("UV_FIND_LINKS", ",".join(os.environ.get("PIP_FIND_LINKS", "").split()))
+os.environ.setdefault("UV_INDEX", os.environ.get("PIP_EXTRA_INDEX_URL", ""))
+os.environ.setdefault("UV_INDEX_STRATEGY", "unsafe-best-match")
 
 PYPROJECT = nox.project.load_toml("pyproject.toml")
 
@@ -95,7 +104,7 @@ def tests_on_the_stand_in(session: nox.Session) -> None:
     They run on the second of two devices that cannot access each other's memory, so a kernel that runs on the first one
     by mistake fails. The first run compiles about 200 kernels, which takes minutes; later runs reuse them.
     """
-    install(session, ".", *group("test"), "cupy-cuda13x==14.2.0")
+    install(session, ".", "pip", *group("test"), "cupy-cuda13x==14.2.0")  # the stand-in's installer uses pip
     place = Path(session.virtualenv.location).resolve()
     if not (place / "bin" / "cupy-on-cpu").is_file():
         session.run(str(STAND_IN), str(place), external=True)
@@ -116,6 +125,9 @@ def tests(session: nox.Session, backend: str) -> None:
     reference = [*group("reference"), *group("onnx"), *group("arrays")] if backend == "numpy" else []
     keras = group("keras") if backend in ("torch", "jax") else []
     install(session, ".", *group("test"), *BACKENDS[backend], *reference, *keras)
+    # A single session need not cover everything; the session `coverage` checks the sum. A few tests say nothing of it.
+    whole = backend in MEASURED and not session.posargs
+    measured = ["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if whole else []
     session.run(
         "pytest",
         "-m",
@@ -124,8 +136,7 @@ def tests(session: nox.Session, backend: str) -> None:
         f"--numprocesses={PROCESSES + (backend == 'numpy')}",
         "--dist=worksteal",
         *(["--doctest-modules"] if backend == "numpy" else ["--only-backends"]),
-        # A single session need not cover everything; the session `coverage` checks the sum.
-        *(["--cov=xpnet", "--cov-report=", "--cov-fail-under=0"] if backend in MEASURED else []),
+        *measured,
         *(session.posargs or (["tests", "--pyargs", "xpnet"] if backend == "numpy" else [])),
         env=ENVIRONMENT | coverage_file(session, backend) | quick_jax(session) | opencl(session),
     )
@@ -133,20 +144,20 @@ def tests(session: nox.Session, backend: str) -> None:
 
 @nox.session(default=False)
 def quick(session: nox.Session) -> None:
-    """Run the fast tests on NumPy and array-api-strict, in a few minutes."""
+    """Run the fast tests on NumPy and array-api-strict, in a minute or two."""
     install(session, "-e", ".", *group("test"), *group("reference"))
     where = session.posargs or ["tests"]
     session.run("pytest", *FAST, "--backends=numpy,array_api_strict", *SPREAD, *where, env=ENVIRONMENT)
 
 
-@nox.session(default=False)
+@nox.session(default=False, venv_backend="none")
 def thorough(session: nox.Session) -> None:
-    """Run the tests that take minutes and rarely find anything: long trainings on MNIST, many kills."""
-    install(session, ".", *group("test"), *group("reference"), *group("onnx"), *([] if WINDOWS else group("mpi")))
-    where = session.posargs or ["tests"]
-    # Tests of one group share trained networks, so they stay in one process.
-    how = ("-m", "thorough", "--backends=numpy", f"--numprocesses={PROCESSES}", "--dist=loadgroup")
-    session.run("pytest", *how, *where, env=ENVIRONMENT)
+    """Run, on every backend, the tests that take long and rarely find anything, which the other sessions leave out."""
+    # In the environments of those sessions. Tests of one group share trained networks, so they stay in one process.
+    for backend in BACKENDS:
+        session.notify(f"tests(backend='{backend}')", ["-m", "thorough and not mpi", "--dist=loadgroup", "tests"])
+    if not WINDOWS:
+        session.notify("mpi", ["-m", "mpi and thorough", "tests/training/test_distributed.py"])
 
 
 @nox.session(default=False, python="3.11")
@@ -165,7 +176,8 @@ def lowest(session: nox.Session) -> None:
     where = session.posargs or [f"tests/{room}" for room in rooms]
     session.run("pytest", *how, "--backends=numpy", *where, env=ENVIRONMENT)
     few = session.posargs or ["tests/backends", "tests/nn/test_network.py", "tests/training/test_step.py"]
-    others = ("--backends=array_api_strict,jax", "--only-backends")
+    # There also what takes long `elsewhere`.
+    others = ("-m", "not slow and not mpi", "--backends=array_api_strict,jax", "--only-backends")
     session.run("pytest", *how, *others, *few, env=ENVIRONMENT | quick_jax(session))
 
 
@@ -175,7 +187,13 @@ def mpi(session: nox.Session) -> None:
     install(session, ".", *group("test"), *group("mpi"), *BACKENDS["torch"], *BACKENDS["jax"])
     where = session.posargs or ["tests/training/test_distributed.py"]
     session.run(
-        "pytest", "--backends=numpy,array_api_strict,torch,jax", "-m", "mpi and not thorough", *where, env=ENVIRONMENT
+        "pytest",
+        "--backends=numpy,array_api_strict,torch,jax",
+        "-m",
+        "mpi and not thorough",
+        *SPREAD,
+        *where,
+        env=ENVIRONMENT,
     )
 
 
@@ -255,9 +273,9 @@ def tensorflow(session: nox.Session) -> None:
 @nox.session(default=False)
 def package(session: nox.Session) -> None:
     """Build the published files, check them, and run tests of what is in them from the unpacked source archive."""
-    install(session, *group("package"), *group("test"), *group("reference"))
+    install(session, "uv", *group("package"), *group("test"), *group("reference"))
     shutil.rmtree("dist", ignore_errors=True)
-    session.run("python", "-m", "build")
+    session.run("python", "-m", "build", "--installer", "uv")
     (wheel,), (archive,) = Path("dist").glob("*.whl"), Path("dist").glob("*.tar.gz")
     session.run("twine", "check", "--strict", str(wheel), str(archive))
     session.run("check-wheel-contents", str(wheel))
@@ -268,7 +286,7 @@ def package(session: nox.Session) -> None:
     install(session, "--force-reinstall", str(wheel))
     session.run("python", "-m", "tarfile", "--extract", str(archive), session.create_tmp())
     with session.chdir(Path(session.create_tmp()) / archive.name.removesuffix(".tar.gz")):
-        rooms = ("tests/test_public.py", "tests/test_house.py", "tests/test_cli.py", "tests/data", "tests/runs")
+        rooms = ("tests/test_public.py", "tests/test_house.py", "tests/test_cli.py", "tests/data")
         session.run("pytest", *FAST, "--backends=numpy", *SPREAD, *(session.posargs or rooms), env=ENVIRONMENT)
 
 

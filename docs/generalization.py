@@ -7,6 +7,7 @@ training and validation images to _static/generalization.json. The test images a
 import dataclasses
 import datetime
 import json
+import math
 import sys
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from xpnet import AdamW, Dense, Dropout, Network, ReLU, fit
 
 SIZES = (50, 150, 500, 1500, 5000, 15000, 54000)
 STEPS = 6000
-"""The same number of steps for every size, so that none is trained more than another."""
+"""About the same number of steps for every size, in whole epochs, so that none is trained more than another."""
 
 
 def accuracy(network, images, labels):
@@ -35,7 +36,7 @@ def measured(data, n, rate, decay, seed):
         network,
         few,
         optimizer=AdamW(1e-3, weight_decay=decay),
-        epochs=max(1, STEPS * batch // n),
+        epochs=round(STEPS / math.ceil(n / batch)),  # The last batch of an epoch may be smaller.
         batch_size=batch,
         seed=seed,
         progress=False,

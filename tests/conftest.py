@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -40,8 +41,25 @@ def _parameter(spec):
     return pytest.param(spec)
 
 
+NEEDS_BACKEND = re.compile(r"^ *def \w+\((?:[^)]*\W)?(?:backend|torch)\b|mark\.library", re.MULTILINE)
+
+
+def pytest_ignore_collect(collection_path, config):
+    """With ``--only-backends``, leave out files in which no test would remain: importing them all takes seconds."""
+    if config.getoption("--only-backends") and collection_path.match("test_*.py"):
+        return not NEEDS_BACKEND.search(collection_path.read_text(encoding="utf-8")) or None
+    return None
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest selects tests by their markers
 def pytest_collection_modifyitems(config, items):
-    """With ``--only-backends``, deselect tests that NumPy's session runs, except those marked ``library``."""
+    """Add what ``elsewhere`` means; with ``--only-backends``, deselect tests that NumPy's session runs.
+
+    Those marked ``library`` remain.
+    """
+    for item in items:
+        if item.get_closest_marker("elsewhere") and item.callspec.params["backend"] != "numpy":
+            item.add_marker("thorough")
     if config.getoption("--only-backends"):
         unneeded = [
             item
@@ -56,7 +74,8 @@ def pytest_configure(config):
     config.addinivalue_line("markers", "library: run in the session of every library, though it uses no backend")
     config.addinivalue_line("markers", "mpi: starts ranks with mpiexec")
     config.addinivalue_line("markers", "slow: takes seconds; left out by `nox -s quick`")
-    config.addinivalue_line("markers", "thorough: takes a minute and rarely finds anything; `nox -s thorough` runs it")
+    config.addinivalue_line("markers", "thorough: takes long and rarely finds anything; `nox -s thorough` runs it")
+    config.addinivalue_line("markers", "elsewhere: thorough on every backend but NumPy, where it compiles for seconds")
 
 
 @pytest.fixture

@@ -83,6 +83,7 @@ def test_python_and_the_command_line_give_the_same(tmp_path, capsys, digits):
     assert [row["test_loss"] for row in history] == run.history.column("test_loss")
 
 
+@pytest.mark.slow
 def test_resume_goes_on(tmp_path, capsys):
     args = ["train", "--recipe", "tutorial", "--dataset", "digits", "--train-samples", "40"]
     args += ["--output-dir", str(tmp_path / "r")]
@@ -170,6 +171,7 @@ def own_recipe(tmp_path, monkeypatch):
     sys.modules.pop("parts_of_mine", None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("ending", ["", ".py"])
 def test_a_module_of_ones_own_brings_its_layers_and_recipes(own_recipe, ending, tmp_path, capsys, digits):
     mine = ["--import", own_recipe + ending]
@@ -233,6 +235,7 @@ def test_every_command_shows_an_example():
         assert f"xpnet {name}" in command.epilog
 
 
+@pytest.mark.slow
 def test_runs_that_begin_in_the_same_second_get_folders_of_their_own(tmp_path, monkeypatch):
     class Noon(datetime.datetime):
         @classmethod

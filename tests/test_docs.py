@@ -428,6 +428,33 @@ def test_the_tutorials_own_loop_learns_the_same_on_any_library(backend):
     assert sum(names["answers"] != tutorials_own_loop("numpy")["answers"]) <= 2
 
 
+@pytest.mark.parametrize("page", sorted(path.relative_to(DOCS).as_posix() for path in pages()))
+def test_a_page_that_shows_source_shows_the_helpers_that_it_calls(page):
+    """Otherwise the lines that implement a derivation may be elsewhere."""
+    blocks = re.findall(r"^```\{source\} (\S+)\n(.*?)^```$", (DOCS / page).read_text(), re.MULTILINE | re.DOTALL)
+    shown = {name.rpartition(".")[2] for _, names in blocks for name in names.split()}
+    called = {
+        helper
+        for module, names in blocks
+        for helper in re.findall(r"(?<![\w.])(_[a-z]\w*)\(", source_of(module, names.split()))
+    }
+    assert called <= shown
+
+
+def test_figures_that_pages_repeat_are_those_of_the_ladder():
+    rows = {row["recipe"]: row for row in json.loads((DOCS / "_static" / "ladder.json").read_text())}
+    told = {name: f"{100 * row['mean']:.2f}% ± {100 * row['std']:.2f}" for name, row in rows.items()}
+    means = {name: 100 * row["mean"] for name, row in rows.items()}
+    tutorial = " ".join((DOCS / "tutorial.md").read_text().split())
+    assert f"{told['tutorial']} before and {told['corrected']} after" in tutorial
+    assert round(means["corrected"] - means["tutorial"]) == 6  # Points, over three seeds.
+    assert [round(rows[name]["seconds"]) for name in ("tutorial", "corrected")] == [6, 6]
+    assert f"{means['best']:.2f}% on MNIST" in (DOCS / "learn.md").read_text()
+    ladder = " ".join((DOCS / "ladder.md").read_text().split())
+    assert f"{88.14 - means['corrected']:.1f} points more than `corrected`" in ladder
+    assert f"leaves {means['mlp'] - 95.81:.1f} points" in ladder
+
+
 @pytest.mark.thorough
 @pytest.mark.xdist_group("mnist")
 def test_the_tutorials_figures_of_mnist_are_what_comes_out(run_on_mnist):

@@ -50,6 +50,7 @@ def test_files_are_written_to_the_home_that_a_shell_means(trained, home, writer)
     assert [path.name.partition(".")[0] for path in home.iterdir() if path.name[0] != "."] == ["thing"]
 
 
+@pytest.mark.slow
 def test_files_are_read_from_there_too(trained, home, capsys):
     trained.save(home / "run")
     np.save(home / "images.npy", trained.data.test_images[:3])

@@ -100,7 +100,7 @@ def interrupted_at_import(folder, module, number, *arguments):
     return process.returncode, out, told
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize("module", ["numpy", "numpy.linalg", "xpnet.nn.losses", "click", "xpnet.cli"])
 @pytest.mark.parametrize(("number", "word"), [(2, "interrupted"), (15, "terminated")])
@@ -108,7 +108,7 @@ def test_a_signal_during_imports_is_one_line(tmp_path, module, number, word):
     assert interrupted_at_import(tmp_path, module, number, "recipes") == (128 + number, "", f"\nxpnet: {word}\n")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.usefixtures("heeds_interrupts")
 @pytest.mark.parametrize("module", ["matplotlib", "matplotlib.backends.backend_agg", "safetensors.numpy", "tqdm"])
 def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_path, module):
@@ -130,7 +130,7 @@ def test_a_signal_while_results_are_written_is_one_line_and_nothing_is_lost(tmp_
     xpnet.load(tmp_path / "run")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize(
     "variables",
     [
@@ -152,7 +152,7 @@ def test_variables_of_other_programs_cost_no_run(tmp_path, variables):
     xpnet.load(tmp_path / "rün")
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 @pytest.mark.parametrize("closed", ["0<&-", "1>&-", "2>&-", "0<&- 1>&- 2>&-", "2>/dev/full"])
 def test_missing_streams_cost_no_run(tmp_path, closed):
     command = f'exec "$0" -m xpnet {" ".join(TRAIN)} --epochs 1 {closed}'

@@ -39,7 +39,7 @@ ABSENT = {
 MODULES = ["resource", "fcntl", "pwd", "grp", "termios", "tty", "pty"]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_test_is_collected():
     tests = str(Path(__file__).parent)
     code = ON_WINDOWS.format(packages=PACKAGES, absent=ABSENT, modules=MODULES, tests=tests)

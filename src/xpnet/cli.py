@@ -45,6 +45,7 @@ from xpnet.recipes import RECIPES
 from xpnet.runs.checkpoint import RunDirectory
 from xpnet.runs.history import count_of_epochs
 from xpnet.runs.run import FILES, MODEL, Run, load, load_config, load_history, title_of
+from xpnet.runs.untrusted import shown
 from xpnet.training.distributed import check_joins, end_job, get_ranks, hold_back
 from xpnet.training.train import train
 
@@ -232,7 +233,7 @@ def predict_command(
         print_json({"run": str(run_dir), "images": named, **answers})
         return
     for label in labels:
-        click.echo(str(names[label]))
+        click.echo(shown(names[label]))
 
 
 def read_images(path: Path) -> Any:

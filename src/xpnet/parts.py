@@ -112,7 +112,7 @@ def require_instance(name: str, value: Any, kind: type, example: str) -> None:
         Naming the argument, its value, and an example of a correct value.
     """
     if not isinstance(value, kind):
-        shown = repr(value)
+        shown = " ".join(repr(value).split())
         shown = shown if len(shown) <= 200 else f"{shown[:200]}..."
         raise TypeError(f"{name}={shown}: must be an instance of {kind.__name__}, such as {example}")
 

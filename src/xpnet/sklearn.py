@@ -34,6 +34,8 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         The learning rate of Adam.
     epochs, batch_size : int
         The number of passes through the samples, and the number of samples per step.
+    class_weight : "balanced" or dict, optional
+        The weight of each label; labels that are not named have a weight of 1. "balanced" gives all the same sum.
     backend : str, optional
         See `xpnet.get_backend`.
     dtype : {"float32", "float64"}
@@ -73,6 +75,7 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         learning_rate: float = 1e-3,
         epochs: int = 50,
         batch_size: int = 32,
+        class_weight: Any = None,
         backend: str | None = None,
         dtype: str = "float32",
         random_state: int = 0,
@@ -82,12 +85,13 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         self.learning_rate = learning_rate
         self.epochs = epochs
         self.batch_size = batch_size
+        self.class_weight = class_weight
         self.backend = backend
         self.dtype = dtype
         self.random_state = random_state
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Train on samples X of shape (n, features) with labels y of shape (n,)."""
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Train on samples X of shape (n, features) with labels y of shape (n,) and, optionally, a weight for each."""
         X, y = validate_data(self, X, y, dtype=np.dtype(self.dtype))
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)
@@ -98,13 +102,16 @@ class Classifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
             layers += [Dense(units), ReLU(), *([Dropout(self.dropout)] if self.dropout else [])]
         network = Network([*layers, Dense(len(self.classes_))], input_shape=(X.shape[1],))
         # A dataset needs a test set, so one training sample serves as one.
-        data = Dataset("scikit-learn", X, labels, X[:1], labels[:1], classes=len(self.classes_))
+        names = tuple(str(label) for label in self.classes_)
+        data = Dataset("scikit-learn", X, labels, X[:1], labels[:1], len(names), class_names=names)
         run = fit(
             network,
             data,
             optimizer=Adam(self.learning_rate),
             epochs=self.epochs,
             batch_size=self.batch_size,
+            class_weight=self.class_weight,
+            sample_weight=sample_weight,
             seed=self.random_state,
             backend=self.backend,
             dtype=self.dtype,

@@ -171,7 +171,7 @@ print(len(datasets.load_mnist(folder).train_labels))
 
 
 @pytest.mark.parametrize("damaged", [False, True], ids=["empty", "with a bad file"])
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_eight_processes_at_once(damaged, web, online, little_mnist, tmp_path):
     folder = tmp_path / "mnist"
     if damaged:

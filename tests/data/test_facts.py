@@ -8,6 +8,7 @@ import pytest
 import xpnet
 from xpnet import DataError, Dataset, DataWarning
 from xpnet.data.facts import Facts, check_alike
+from xpnet.runs.run import save_results
 
 
 @pytest.fixture(scope="module")
@@ -34,6 +35,100 @@ def test_floats_to_train_and_bytes_to_test_are_refused(samples):
             make(x.astype(np.float32) * 15, y, t * 15, labels)
         with pytest.raises(DataError, match="test_images: floats"):
             make(x, y, t * 1.0, labels, pixel_max=16)
+
+
+SCALES = {
+    "floats that are not whole": (lambda x: x * 0.993, {}, "floats from 0 to 15.* are taken as they are"),
+    "floats in one row": (lambda x: x.reshape(-1, 64) * 1.0, {}, "floats from 0 to 16, all whole"),
+    "floats around 0": (lambda x: x * 16.0 - 128, {}, "floats from -128 to 128 are taken as they are"),
+    "divided twice": (lambda x: x / 256, {}, "floats from 0 to 0.0625: divided twice"),
+    "a wrong pixel_max": (lambda x: x, {}, "pixels up to 16, but pixel_max=255: give pixel_max=16"),
+    "bits": (lambda x: x // 9, {}, "pixels up to 1, but pixel_max=255: give pixel_max=1 "),
+    "12 bits": (lambda x: x * np.int32(255), {"pixel_max": 65535}, "pixels up to 4080, .*: give pixel_max=4095"),
+}
+
+
+@pytest.mark.parametrize("kind", SCALES)
+def test_any_scale_that_a_network_learns_badly_from_is_named(samples, kind):
+    x, y, t, labels = samples
+    change, how, words = SCALES[kind]
+    with pytest.warns(DataWarning, match=words) as warned:
+        make(change(x), y, change(t), labels, **how)
+    assert len(warned) == 1
+
+
+RESCALED = {
+    "to twice the range": (lambda x: x, lambda x: 2 * x),
+    "to half the range": (lambda x: x, lambda x: x / 2),
+    "from -1 to 1 for standardised": (lambda x: (x - 0.13) / 0.31, lambda x: 2 * x - 1),
+    "standardised for -1 to 1": (lambda x: 2 * x - 1, lambda x: (x - 0.3) / 0.2),
+    "negated": (lambda x: (x - 0.3) / 0.37, lambda x: -3 * x),
+}
+
+
+@pytest.mark.parametrize("kind", RESCALED)
+def test_images_that_are_scaled_otherwise_are_suspected(digits, kind):
+    first, second = RESCALED[kind]
+    facts = Facts.of(first(digits.train_images / 16), 1.0)
+    with pytest.warns(DataWarning, match="scaled by another number than the training images"):
+        check_alike("images", facts, second(digits.test_images / 16), 1.0)
+
+
+def test_integers_are_compared_with_training_images_that_were_floats(mnist):
+    facts = Facts.of(mnist.train_images[:2000] / 255, 1.0)
+    for images, words in ((255 - mnist.test_images, "inverted"), (mnist.test_images.swapaxes(1, 2), "transposed")):
+        with pytest.warns(DataWarning, match=words):
+            check_alike("images", facts, images[:500], 255.0)
+
+
+def test_going_on_from_weights_compares_the_images(digits):
+    network = xpnet.train("mlp", dataset=digits, epochs=1, progress=False).network
+    x, t = digits.train_images, digits.test_images
+    dark = make(16 - x, digits.train_labels, 16 - t, digits.test_labels, pixel_max=16)
+    settings = {"epochs": 1, "progress": False, "initial": "given"}
+    with pytest.warns(DataWarning, match="data: inverted"):
+        xpnet.fit(network, dark, **settings)
+    wide = make(x.reshape(-1, 4, 16), digits.train_labels, t.reshape(-1, 4, 16), digits.test_labels, pixel_max=16)
+    with pytest.raises(DataError, match="data: samples of shape"):
+        xpnet.fit(network, wide, **settings)
+
+
+def test_classes_of_other_names_or_in_another_order_are_not_taken_for_the_same(digits, tmp_path):
+    def named(names):
+        return Dataset(
+            "pets",
+            digits.train_images,
+            digits.train_labels,
+            digits.test_images,
+            digits.test_labels,
+            pixel_max=16,
+            class_names=names,
+        )
+
+    run = xpnet.train("mlp", dataset=named(tuple("abcdefghij")), epochs=1, progress=False)
+    save_results(tmp_path, run)
+    for network in (run.network, xpnet.load(tmp_path)):
+        with pytest.raises(DataError, match=r"data: classes j, i, .* but the network was trained on a, b, "):
+            xpnet.evaluate(network, named(tuple("jihgfedcba")))
+        with pytest.warns(DataWarning, match="data: classes A, B, "):
+            xpnet.evaluate(network, named(tuple("ABCDEFGHIJ")))
+        assert xpnet.evaluate(network, digits).accuracy == run.evaluation.accuracy
+
+
+def test_labels_to_score_against_are_checked(digits):
+    network = xpnet.train("mlp", dataset=digits, epochs=1, progress=False).network
+    images, labels = digits.test_images, digits.test_labels
+    right = network.score(images, labels)
+    for same in (labels.tolist(), labels * 1.0, np.eye(10)[labels]):
+        assert network.score(images, same) == right
+    for other, words in (
+        (labels.astype(str), "must be .* integers"),
+        (np.where(labels == 3, np.nan, labels), "values are missing"),
+        (np.ma.masked_equal(labels, 3), "values are masked"),
+        (labels + 1, "from 1 to 10; must be from 0 to 9"),
+    ):
+        with pytest.raises(DataError, match=f"labels: .*{words}"):
+            network.score(images, other)
 
 
 def test_channels_first_are_suspected(samples):
@@ -68,6 +163,7 @@ def test_what_predictions_are_asked_for_is_compared(mnist, change, guess):
             check_alike("images", facts, change(images), 255.0)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("turn", [lambda t: t.swapaxes(1, 2), lambda t: np.rot90(t, axes=(1, 2))], ids=["T", "rot90"])
 def test_images_that_are_transposed_or_turned_are_suspected(mnist, digits, turn):
     for data in (mnist, digits):
@@ -102,7 +198,9 @@ def test_channels_first_are_suspected_of_a_network_of_images():
 
 def test_sorted_labels_are_suspected_where_nothing_shuffles(digits):
     order = np.argsort(digits.train_labels, kind="stable")
-    data = make(digits.train_images[order], digits.train_labels[order], digits.test_images, digits.test_labels)
+    data = make(
+        digits.train_images[order], digits.train_labels[order], digits.test_images, digits.test_labels, pixel_max=16
+    )
     settings = {"dataset": data, "epochs": 1, "progress": False}
     with pytest.warns(DataWarning, match="in the order of their classes"):
         xpnet.train("tutorial", **settings)

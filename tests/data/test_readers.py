@@ -5,11 +5,13 @@ import gzip
 import io
 import re
 import types
+import warnings
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from xpnet import DataWarning
 from xpnet.data import DataError, Dataset, datasets, encode_idx, load_dataset, read_dataset
 from xpnet.data.readers import read_npy
 
@@ -205,6 +207,63 @@ def test_missing_pixels_are_not_dropped():
             Dataset("mine", images, Y, T, L)
 
 
+MARKED = {
+    "empty": (lambda y: np.where(y == 1, "", y.astype(str)), r"labels: \d+ of 60 are empty: fill them, or leave"),
+    "nan": (lambda y: np.where(y == 1, np.nan, y), r"labels: \d+ of 60 values are missing: fill them, or leave"),
+    "one": (lambda y: np.zeros(60, int), "train_labels: all are 0; a classifier needs two classes"),
+}
+
+
+@pytest.mark.parametrize("kind", MARKED)
+def test_labels_that_are_missing_are_counted(kind):
+    mark, words = MARKED[kind]
+    with pytest.raises(DataError, match=words):
+        Dataset.from_arrays(X, mark(Y), T, mark(np.resize(Y, 60))[: len(L)])
+    if kind == "nan":
+        with pytest.raises(DataError, match=f"^train_{words}"):
+            Dataset("mine", X, mark(Y), T, L)
+
+
+@pytest.mark.parametrize("mark", ["nan", "None", "<NA>", -1])
+def test_a_mark_for_no_label_is_suspected_of_being_a_class(mark):
+    labels = np.where(Y == 1, mark, Y) if mark == -1 else np.where(Y == 1, mark, Y.astype(str))
+    with pytest.warns(DataWarning, match=f"train_labels: '{mark}' is taken as the name of a class"):
+        Dataset.from_arrays(X, labels)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert Dataset.from_arrays(X, np.where(Y > 4, 1, -1)).class_names == ("-1", "1")
+
+
+def test_a_column_that_numbers_the_rows_is_suspected(tmp_path):
+    pandas = pytest.importorskip("pandas")
+    frame = pandas.DataFrame(SQUARE.reshape(60, 64)).assign(label=Y, Id=np.arange(60))
+    with pytest.warns(DataWarning, match="frame: column 'Id' is taken as a pixel: does it number the rows"):
+        Dataset.from_arrays(frame)
+    frame.to_csv(tmp_path / "rows.csv", index=False)
+    with pytest.warns(DataWarning, match="column 'id' is taken as a pixel"):
+        read_dataset(tmp_path / "rows.csv")
+    with pytest.raises(DataError, match=r"images: column 'file' is of .*, and pixels are numbers: drop it first"):
+        Dataset.from_arrays(frame.drop(columns="Id").assign(file="a.png"))
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"class_names": "0123456789"}, "class_names='0123456789': must be a list of names"),
+        ({"image_shape": (28, -1)}, r"image_shape=\(28, -1\): must be a tuple of positive integers"),
+        ({"image_shape": 64}, "image_shape=64: must be a tuple"),
+        ({"test_fraction": "0.2"}, "test_fraction='0.2': must be a number, not str"),
+    ],
+)
+def test_bad_arguments_are_named(given, words):
+    with pytest.raises(DataError, match=words):
+        Dataset.from_arrays(X, Y, **given)
+    with pytest.raises(DataError, match="images: there are none"):
+        Dataset.from_arrays(X[:0], Y[:0])
+    with pytest.raises(DataError, match=r"pairs of images and labels go to xpnet\.Dataset\.from_arrays"):
+        Dataset("mine", (X, Y), (T, L), None, None)
+
+
 def test_frames():
     pandas = pytest.importorskip("pandas")
     frame = pandas.DataFrame(SQUARE.reshape(60, 64), columns=[f"pixel{i}" for i in range(64)])
@@ -225,8 +284,8 @@ def test_bunches_of_scikit_learn():
 
 
 def test_the_brightest_pixel_is_found():
-    for high, limit in ((1, 1.0), (16, 16.0), (200, 255.0), (1000, 65535.0)):
-        images = np.minimum(X.astype(np.float32) * 5, high)
+    for high, limit in ((1, 1.0), (16, 16.0), (200, 255.0), (9000, 65535.0)):
+        images = np.minimum(X.astype(np.float32) * 50, high)
         assert Dataset.from_arrays(images, Y, images[:20], L).pixel_max == limit
     assert Dataset.from_arrays(X / 255, Y, T / 255, L).train_images.dtype == np.float64
 

@@ -23,7 +23,7 @@ def traced(network, images, path):
     return onnxruntime.InferenceSession(path).run(None, {"images": images})[0]
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_every_recipe_is_traced(trained, tmp_path):
     images = trained.data.test_images[:5]
     theirs = traced(trained.network, images, tmp_path / "traced.onnx")

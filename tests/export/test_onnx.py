@@ -30,6 +30,7 @@ def test_every_recipe_answers_alike(trained, tmp_path):
     np.testing.assert_allclose(theirs, ours, rtol=0, atol=1e-4)
 
 
+@pytest.mark.thorough
 def test_every_recipe_answers_alike_on_all_of_mnist(trained_on_mnist, tmp_path):
     path = tmp_path / "model.onnx"
     to_onnx(trained_on_mnist.network, path)

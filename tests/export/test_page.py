@@ -74,6 +74,7 @@ console.log(JSON.stringify(given("images").map((image) => Array.from(forward(mod
 """
 
 
+@pytest.mark.slow
 def test_logits_are_those_of_every_recipe(node, trained, tmp_path):
     trained.save(tmp_path)
     images = trained.data.test_images[:50]
@@ -254,6 +255,7 @@ def test_the_weights_are_those_of_the_network_that_the_page_names(mnist):
     assert xpnet.evaluate(network, mnist).accuracy > 0.989
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", list(RECIPES))
 def test_the_command_writes_a_page_of_every_recipe(recipe, digits, tmp_path, capsys):
     xpnet.train(recipe, dataset=digits.first(30), train_samples=30, epochs=1, progress=False, output_dir=tmp_path / "r")

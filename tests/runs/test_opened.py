@@ -35,6 +35,7 @@ def test_a_folder_opens_as_the_run_that_wrote_it(finished, tmp_path):
         assert other.evaluation.accuracy == run.evaluation.accuracy
 
 
+@pytest.mark.slow
 def test_its_network_goes_where_it_is_asked_to(finished, backend):
     run, folder = finished
     again = xpnet.load_run(folder, backend=backend, dtype="float64")

@@ -389,7 +389,7 @@ def contents(folder):
     return whole | {MODEL: {name: array.tolist() for name, array in load_arrays(folder / MODEL)[0].items()}}
 
 
-@pytest.mark.slow
+@pytest.mark.thorough
 def test_a_failing_save_leaves_every_file_whole(folder, digits, monkeypatch):
     """Whichever call fails, each file is the old one or the new one."""
     run = xpnet.fit(Network([Dense(10, init_weight=HeUniform())], (64,)), digits.first(30), epochs=1, progress=False)

@@ -19,6 +19,7 @@ def trained(few):
     return fit(NETWORK, few, **SETTINGS).network
 
 
+@pytest.mark.elsewhere
 def test_a_trace_has_the_gradients_of_the_step(backend, trained, few):
     network, images, labels = trained.to(backend), few.test_images[:7], few.test_labels[:7]
     trace = network.trace(images, backend.asarray(labels), loss=SquaredError())

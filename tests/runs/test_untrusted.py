@@ -83,7 +83,9 @@ def padded(pixels):
         {CONTROL: CONTROL},
         {"layers": [{"class": CONTROL}]},
         {"layers": [{"class": "x" * 900_000}], "input_shape": [3], "pixel_max": 1.0},
-        {"layers": [{"class": "ReLU"}] * 20_000, "input_shape": [3], "pixel_max": 1.0},
+        pytest.param(
+            {"layers": [{"class": "ReLU"}] * 20_000, "input_shape": [3], "pixel_max": 1.0}, marks=pytest.mark.thorough
+        ),
     ],
     ids=["wide and deep", "padded", "huge", "long key", "control keys", "control class", "long class", "many layers"],
 )
@@ -194,6 +196,22 @@ def test_nothing_in_a_title_reaches_a_terminal(folder):
     assert title.isprintable()
     assert len(title) < 500
     assert shown(CONTROL) == r"\x1b[2J\x07\r\n\u202e"
+
+
+@pytest.mark.parametrize("names", [["a"] * 3, 5, [1] * 10, {"a": 1}, [["a"]] * 10, [None] * 10])
+def test_names_of_classes_that_are_none_are_refused(folder, names):
+    change_config(folder, class_names=names)
+    with pytest.raises(CheckpointError, match="class_names"):
+        xpnet.load(folder)
+
+
+def test_no_name_of_a_class_reaches_a_terminal(folder, tmp_path, capsys):
+    from xpnet.cli import main
+
+    change_config(folder, class_names=[f"{CONTROL}{k}" for k in range(10)])
+    np.save(tmp_path / "images.npy", xpnet.load_dataset("digits").test_images[:2])
+    assert main(["predict", str(folder), str(tmp_path / "images.npy")]) == 0
+    assert all(line.isprintable() for line in capsys.readouterr().out.splitlines())
 
 
 # A checkpoint whose checksum is right, and whose values are not ----------------------------------------------------

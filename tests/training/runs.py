@@ -1,6 +1,7 @@
 """Helpers for tests of whole runs: a run that stops by accident, and a comparison of two runs."""
 
 import numpy as np
+import pytest
 
 
 class Stop(Exception):
@@ -13,6 +14,11 @@ def stop_after(epoch):
             raise Stop
 
     return callback
+
+
+def elsewhere_but(names, *kept):
+    """Mark each name except those kept: libraries other than NumPy run it in `nox -s thorough`."""
+    return [name if name in kept else pytest.param(name, marks=pytest.mark.elsewhere) for name in names]
 
 
 def assert_same(a, b):

@@ -68,6 +68,7 @@ def test_steps_of_one_sample_are_told_in_blocks(few):
     assert weights @ [s.loss for s in watch.steps] == pytest.approx(run.history[0].train_loss, rel=1e-12)
 
 
+@pytest.mark.slow
 def test_a_step_may_end_the_run_after_its_epoch_which_is_saved_and_resumes(few, tmp_path):
     class Enough:
         steps = 0

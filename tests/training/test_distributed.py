@@ -48,6 +48,7 @@ from xpnet.training.step import Step, gradients, reduce_sums
 SETTINGS = {recipe: {"recipe": recipe, "train_samples": 103, "epochs": 2, "seed": 4} for recipe in RECIPES}
 for recipe in ("mlp", "deep", "cnn", "best"):
     SETTINGS[recipe]["batch_size"] = 10
+SECONDS = 600  # for the ranks of a test, on a busy machine
 TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
 
 
@@ -73,9 +74,9 @@ class Together:
 
     def allgather(self, thing):
         self.places[self.here.rank] = thing
-        self.barrier.wait(30)
+        self.barrier.wait(SECONDS)
         things = list(self.places)
-        self.barrier.wait(30)
+        self.barrier.wait(SECONDS)
         return things
 
     def bcast(self, thing):
@@ -136,7 +137,7 @@ def on_ranks(size, work):
     for thread in threads:
         thread.start()
     for thread in threads:
-        thread.join(60)
+        thread.join(SECONDS)
     assert not any(thread.is_alive() for thread in threads)
     return results
 
@@ -163,7 +164,7 @@ IMAGES = Network(
 )
 
 
-@pytest.mark.parametrize("what", ["tutorial", "images"])
+@pytest.mark.parametrize("what", ["tutorial", pytest.param("images", marks=pytest.mark.elsewhere)])
 def test_a_rank_without_samples_adds_nothing(backend, pretended, digits, what):
     """An empty batch goes forward and backward next to a rank with all samples, with batch normalization too."""
     data = digits.first(6)
@@ -382,6 +383,7 @@ def test_exchanging_leaves_the_array_as_it_was(backend):
     assert backend.to_numpy(array).tolist() == [1, 2, 3]
 
 
+@pytest.mark.elsewhere
 def test_steps_one_by_one_are_the_same_steps(backend, few):
     """A library that compiles an epoch can also run it step by step."""
     stepwise = backend.stepwise()
@@ -421,7 +423,6 @@ ALLOWED = {
     "OMPI_MCA_rmaps_base_oversubscribe": "1",
     "PRTE_MCA_rmaps_default_mapping_policy": ":oversubscribe",
 }
-SECONDS = 600
 
 
 def needs_mpi(test):
@@ -472,7 +473,7 @@ def singles():
 
 
 @needs_mpi
-@pytest.mark.parametrize("size", [1, 2, 3, 4])
+@pytest.mark.parametrize("size", [1, 2, 3, pytest.param(4, marks=pytest.mark.thorough)])
 def test_any_number_of_ranks_gives_the_curves_of_one(tmp_path, singles, size):
     works = {
         f"{recipe}-{dtype}": SETTINGS[recipe] | {"dtype": dtype, "backend": "numpy"}
@@ -507,6 +508,7 @@ def test_ranks_may_have_workers(tmp_path):
 
 
 @needs_mpi
+@pytest.mark.elsewhere
 def test_every_backend_joins_in(backend, tmp_path):
     settings = {"recipe": "mlp", "epochs": 1, "train_samples": 31, "batch_size": 7, "dtype": "float64"}
     result = task("curves", 2, tmp_path, {"run": settings | {"backend": backend.spec}})

@@ -72,6 +72,7 @@ def test_every_recipe_survives_odd_data(recipe, odd):
         assert_finite(train(recipe, dataset=ODD[odd], epochs=2, **QUIET))
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("odd", ["one class", "grey"])
 def test_odd_data_on_every_backend(backend, odd):
     assert_finite(train("deep", dataset=ODD[odd], epochs=1, backend=backend, **QUIET))
@@ -151,6 +152,7 @@ class Sized(xpnet.Layer):
     size: Size = dataclasses.field(default_factory=lambda: Size(2, 3))
 
 
+@pytest.mark.elsewhere
 def test_numbers_of_numpy_are_as_good_as_pythons(backend, few, tmp_path):
     """Kept as they are they would turn float32 into float64, and could not be written as JSON."""
     f, i = np.float64, np.int64

@@ -216,6 +216,7 @@ def test_what_compiles_is_handed_whole_epochs_until_one_was_long(run_epochs):
     assert run_epochs(CompiledBackend, 0.01, 468, 1, epochs=2)[0] == [26] * 18 + [1]
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("recipe", ["mlp", "tutorial"])
 def test_pieces_change_nothing(recipe, backend, monkeypatch):
     """A run in the smallest pieces gives the same bits."""

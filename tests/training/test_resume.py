@@ -103,6 +103,7 @@ def test_stopped_after_every_epoch_it_ends_as_if_never_stopped(tmp_path, digits,
     )
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("way", ["AdamW, all", "plain, sample by sample"])
 def test_bitwise_on_every_backend(backend, tmp_path, few, way):
     settings = settings_of(way) | {"data": few.first(50), "epochs": 4, "backend": backend}
@@ -112,6 +113,7 @@ def test_bitwise_on_every_backend(backend, tmp_path, few, way):
     assert_same(whole, fit(output_dir=tmp_path, resume=True, **settings))
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("first", [True, False], ids=["begun on NumPy", "ended on NumPy"])
 def test_another_backend_goes_on_within_rounding(backend, tmp_path, few, first):
     """All that a run keeps (parameters, moments, running statistics) is understood elsewhere."""

@@ -70,6 +70,7 @@ def test_class_weights_are_those_of_torch(backend, torch):
     np.testing.assert_allclose(backend.to_numpy(ours["bias"]), layer.bias.grad.numpy(), rtol=1e-10, atol=1e-12)
 
 
+@pytest.mark.elsewhere
 def test_shards_add_up_to_the_weighted_batch(backend):
     trainer, progress, data, rows = setting(backend)
     images, labels = backend.to_numpy(data.images), backend.to_numpy(data.labels)
@@ -86,6 +87,7 @@ def test_shards_add_up_to_the_weighted_batch(backend):
             )
 
 
+@pytest.mark.elsewhere
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 1, "optimizer": SGD(0.002)}], ids=["batches", "blocks"])
 def test_a_weight_of_two_is_a_step_of_twice_the_length(backend, few, settings):
     """With plain SGD, one weight for all samples acts like a learning rate, in blocks of samples too."""

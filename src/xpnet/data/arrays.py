@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 from xpnet.backends import backend_of
 from xpnet.data.download import DataError
 
+MEND = "fill them, or leave their samples out"
+
 
 def to_host(argument: str, values: Any) -> NDArray[Any]:
     """Return values as an array on the host.
@@ -47,6 +49,9 @@ def to_host(argument: str, values: Any) -> NDArray[Any]:
             f"{argument}: {type(values).__name__} is not an array on the host: {words}{_way_out(values)}"
         ) from None
     if array.dtype.kind == "O":
+        for column, dtype in zip(getattr(values, "columns", ()), getattr(values, "dtypes", ()), strict=False):
+            if getattr(dtype, "kind", "O") not in "buif":
+                raise DataError(f"{argument}: column {column!r} is of {dtype}, and pixels are numbers: drop it first")
         raise DataError(f"{argument}: dtype object: values of different kinds or lengths; must be one array of numbers")
     return array
 
@@ -54,7 +59,7 @@ def to_host(argument: str, values: Any) -> NDArray[Any]:
 def _converted(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         if missing := int(np.ma.getmaskarray(values).sum()):
-            raise DataError(f"{missing:,} of {values.size:,} values are masked: fill them, or leave their samples out")
+            raise DataError(f"{missing:,} of {values.size:,} values are masked: {MEND}")
         return np.asarray(values.data)
     if isinstance(values, np.ndarray):
         return _of_objects(values) if values.dtype.kind == "O" else np.asarray(values)
@@ -94,7 +99,7 @@ def _of_objects(array: NDArray[Any]) -> NDArray[Any]:
         return array
     flat = array.ravel().tolist()
     if missing := sum(_is_missing(value) for value in flat):
-        raise DataError(f"{missing:,} of {len(flat):,} values are missing: fill them, or leave their samples out")
+        raise DataError(f"{missing:,} of {len(flat):,} values are missing: {MEND}")
     if flat and all(isinstance(value, str) for value in flat):
         return np.asarray(flat, dtype=np.str_).reshape(array.shape)
     if flat and all(isinstance(value, bool | int | float | np.number | np.bool_) for value in flat):
@@ -110,6 +115,7 @@ def _is_missing(value: Any) -> bool:
 
 
 def _way_out(values: Any) -> str:
-    if isinstance(values, list | tuple) and len(values) == 2 and isinstance(values[0], list | tuple):
+    pair = isinstance(values, list | tuple) and len(values) == 2
+    if pair and (isinstance(values[0], list | tuple) or np.ndim(values[0]) > np.ndim(values[1])):
         return " (pairs of images and labels go to xpnet.Dataset.from_arrays)"
     return ""

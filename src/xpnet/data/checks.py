@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.arrays import to_host
+from xpnet.data.arrays import MEND, to_host
 from xpnet.data.download import DataError
 
 
@@ -32,7 +32,8 @@ def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
     """Check images, and return them in the form that a dataset keeps: C-ordered and native, uint8, int32 or floats."""
     array = to_host(argument, images)
     if array.dtype.kind not in "uif":
-        raise DataError(f"{argument}: dtype {array.dtype}; must be integers or floats")
+        way = ": give astype('uint8') of them, and pixel_max=1" if array.dtype.kind == "b" else ""
+        raise DataError(f"{argument}: dtype {array.dtype}; must be integers or floats{way}")
     if not 2 <= array.ndim <= 4 or array.size == 0:
         raise DataError(
             f"{argument}: shape {array.shape}; must be (n, height, width), (n, height, width, channels) or "
@@ -63,6 +64,8 @@ def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
 def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
     """Check labels, and return them as int64."""
     array = to_host(argument, labels)
+    if array.dtype.kind == "f" and (missing := int(np.isnan(array).sum())):
+        raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing: {MEND}")
     if array.ndim != 1 or array.dtype.kind not in "ui":
         raise DataError(
             f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers. "

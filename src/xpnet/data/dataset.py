@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from xpnet.data.checks import check_classes, check_images, check_labels, check_pixel_max
 from xpnet.data.download import DataError
-from xpnet.data.facts import Facts, check_alike, check_plausible
+from xpnet.data.facts import Facts, check_alike
+from xpnet.data.plausible import check_plausible
 from xpnet.data.weights import check_weights, weights_of_classes
 from xpnet.parts import require_integer
 
@@ -101,7 +102,8 @@ class Dataset:
             weights = check_weights("train_weights", self.train_weights, len(self.train_images))
             object.__setattr__(self, "train_weights", weights)
         check_alike("test_images", self.facts, self.test_images, self.pixel_max)
-        check_plausible(self.name, self.train_images, self.train_labels, self.class_names)
+        trained = (self.train_images, self.train_labels, self.class_names)
+        check_plausible(self.name, *trained, self.facts, self.pixel_max)
 
     def _names(self) -> tuple[str, ...]:
         """Return the names of the classes, by default their numbers."""
@@ -181,7 +183,7 @@ class Dataset:
     @functools.cached_property
     def facts(self) -> Facts:
         """A few numbers about the training images, which a run keeps to compare new images with."""
-        return Facts.of(self.train_images, self.pixel_max)
+        return replace(Facts.of(self.train_images, self.pixel_max), class_names=self.class_names)
 
     def __repr__(self) -> str:
         """Return the name, the sizes and the number of classes."""

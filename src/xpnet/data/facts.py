@@ -9,7 +9,7 @@ import math
 import sys
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -51,6 +51,8 @@ class Facts:
     sample_shape : tuple of int
     stretch : float
         The vertical extent of the drawings in the images, divided by the horizontal extent.
+    class_names : tuple of str
+        What the classes are called, if that is known.
 
     Examples
     --------
@@ -69,6 +71,7 @@ class Facts:
     edge: float
     sample_shape: tuple[int, ...]
     stretch: float = 1.0
+    class_names: tuple[str, ...] = field(default=(), compare=False)
 
     @classmethod
     def of(cls, images: NDArray[Any], pixel_max: float) -> Facts:
@@ -89,11 +92,13 @@ class Facts:
         return cls(kind, low, high, mean, deviation, border, tuple(images.shape[1:]), _stretch(few, edge))
 
     def to_config(self) -> dict[str, Any]:
-        """Return a JSON-serializable form."""
-        return asdict(self) | {"sample_shape": list(self.sample_shape)}
+        """Return a JSON-serializable form, without the names of the classes."""
+        config = asdict(self) | {"sample_shape": list(self.sample_shape)}
+        del config["class_names"]  # a run's configuration has them already
+        return config
 
     @classmethod
-    def from_config(cls, config: Any) -> Facts | None:
+    def from_config(cls, config: Any, class_names: Any = ()) -> Facts | None:
         """Undo `to_config`; return None for anything else, such as the record of an earlier version."""
         if not isinstance(config, Mapping) or config.get("kind") not in ("integers", "floats"):
             return None
@@ -107,7 +112,9 @@ class Facts:
             return None
         stretch = _finite(config.get("stretch"))  # missing in the records of earlier versions
         positive = stretch if stretch is not None and stretch > 0 else 1.0
-        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape), positive)
+        known = isinstance(class_names, list | tuple) and all(isinstance(name, str) for name in class_names)
+        names = tuple(class_names) if known else ()
+        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape), positive, names)
 
 
 def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: float) -> None:
@@ -141,56 +148,6 @@ def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: 
         warn(f"{argument}: {guess} They are {_words(facts)}, and the training images {_words(trained)} {SILENCE}")
 
 
-def check_plausible(name: str, images: NDArray[Any], labels: NDArray[np.int64], class_names: Sequence[str]) -> None:
-    """Warn if the scale, the layout or the classes of training data look like a mistake."""
-    shape = images.shape[1:]
-    if images.dtype.kind == "f" and images.ndim > 2:
-        high = float(images.max())
-        if images.min() >= 0 and 1.5 < high < 2**16 and (images[:SAMPLES] == np.floor(images[:SAMPLES])).all():
-            warn(
-                f"{name}: floats from 0 to {high:g}, all whole, look like unscaled pixels; floats are "
-                f"taken as they are. Give integers, divide by {_round_up(high)}, or use Dataset.from_arrays {SILENCE}"
-            )
-    if looks_channels_first(shape):
-        warn(f"{name}: samples of shape {shape}: channels first? Give (height, width, channels) {SILENCE}")
-    counts = np.bincount(labels, minlength=len(class_names))
-    if missing := [class_names[k] for k in np.flatnonzero(counts == 0).tolist()]:
-        if len(labels) >= 10 * len(class_names):
-            warn(f"{name}: no training images of {_listed(missing)}: the network cannot learn to answer them {SILENCE}")
-    elif counts.min() < 0.1 * counts.mean() and len(labels) >= 100:
-        rare = int(counts.argmin())
-        warn(
-            f"{name}: {counts[rare]:,} of {len(labels):,} training images are of class {class_names[rare]}: a network "
-            f"may never predict it, and still have a high accuracy {SILENCE}"
-        )
-
-
-def looks_channels_first(shape: Sequence[int]) -> bool:
-    """Whether a sample shape is likelier (channels, height, width) than (height, width, channels)."""
-    return len(shape) == 3 and shape[0] in (1, 3) and shape[1] > 4 and shape[2] > 4
-
-
-def check_input_layout(shape: Sequence[int]) -> None:
-    """Warn a user who builds a network for images with channels first, as in torch."""
-    builder = sys._getframe(2).f_globals.get("__name__", "")
-    if looks_channels_first(shape) and builder.partition(".")[0] != "xpnet":
-        height, width = shape[1:]
-        warn(
-            f"input_shape={tuple(shape)}: channels first? This is {shape[0]} by {height} pixels with {width} channels: "
-            f"give {(height, width, shape[0])} {SILENCE}"
-        )
-
-
-def check_order(name: str, labels: NDArray[np.int64]) -> None:
-    """Warn if training data are sorted by class, for a run that does not shuffle them."""
-    kinds = len(np.unique(labels))
-    if kinds > 1 and len(labels) >= 10 * kinds and np.count_nonzero(np.diff(labels)) < 2 * kinds:
-        warn(
-            f"{name}: the training images are in the order of their classes, and this run does not shuffle them: a "
-            f"network forgets the first class while it sees the last. Shuffle them once {SILENCE}"
-        )
-
-
 def check_layout(argument: str, shape: Sequence[int], trained: Sequence[int]) -> None:
     """Compare the axes of samples with those of the training samples.
 
@@ -210,6 +167,38 @@ def check_layout(argument: str, shape: Sequence[int], trained: Sequence[int]) ->
     )
 
 
+def check_names(argument: str, trained: Sequence[str], names: Sequence[str]) -> None:
+    """Compare the names of a dataset's classes with those of the training data, unless one has only numbers.
+
+    Raises
+    ------
+    DataError
+        If the same names are in another order.
+
+    Warns
+    -----
+    DataWarning
+        If the names are others.
+    """
+    numbers = [str(k) for k in range(len(names))]
+    worded = [not all(name.isdecimal() for name in each) for each in (trained, names)]
+    if (
+        not trained
+        or list(trained) == list(names)
+        or (worded[0] != worded[1] and numbers in (list(trained), list(names)))
+    ):
+        return
+    told = f"classes {listed(names)}, but the network was trained on {listed(trained)}"
+    if sorted(trained) == sorted(names):
+        raise DataError(f"{argument}: {told}: give class_names in the order of the training data")
+    warn(f"{argument}: {told} {SILENCE}")
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return the first names, separated by commas."""
+    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+
+
 def warn(message: str) -> None:
     """Warn about data, and point to the line that called xpnet."""
     level, frame = 2, sys._getframe(1)
@@ -224,7 +213,8 @@ def warn(message: str) -> None:
 def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
     """Return the likeliest mistake as a question, or an empty string."""
     span = trained.high - trained.low
-    if span <= 0 or (facts.kind != trained.kind and facts.kind == "integers"):
+    signed = trained.low < -0.1 * span
+    if span <= 0:
         return ""
     if ratio > 8:
         return "not divided by the brightest pixel?"
@@ -232,22 +222,32 @@ def _guess(facts: Facts, trained: Facts, ratio: float, n: int) -> str:
         return "divided twice?"
     if trained.low >= 0 and facts.low < -0.1 * span:
         return "standardised, unlike the training images?"
-    if trained.low < -0.1 * span and facts.low >= 0 and n >= ENOUGH:
+    if signed and facts.low >= 0 and n >= ENOUGH:
         return "not standardised, unlike the training images?"
+    if _rescaled(facts, trained, ratio, n):
+        return "scaled by another number than the training images?"
     if n >= ENOUGH and _turned(facts.stretch, trained.stretch):
         return "transposed, or turned by 90 degrees?"
-    mirrored = trained.low + trained.high - trained.mean
-    mirrored_edge = trained.low + trained.high - trained.edge
-    nearer = abs(facts.mean - mirrored) < abs(facts.mean - trained.mean)
-    edge_nearer = abs(facts.edge - mirrored_edge) < abs(facts.edge - trained.edge)
-    if (
-        nearer
-        and edge_nearer
-        and abs(mirrored - trained.mean) > 0.3 * span
-        and abs(mirrored_edge - trained.edge) > 0.3 * span
-    ):
-        return "inverted?"
-    return ""
+    return "inverted?" if _inverted(facts, trained) else ""
+
+
+def _rescaled(facts: Facts, trained: Facts, ratio: float, n: int) -> bool:
+    """Whether images leave the range of the training images, or use only the lower part of a range that ends at 1."""
+    span = trained.high - trained.low
+    if trained.low >= 0:
+        bounded = 0.95 < trained.high <= 1
+        return bounded and (ratio > 1.5 or (ratio < 0.6 and n >= ENOUGH))
+    wider = facts.high > trained.high + 0.5 * span and facts.deviation > 1.6 * trained.deviation
+    return n >= ENOUGH and (wider or facts.low < trained.low - 0.15 * span)
+
+
+def _inverted(facts: Facts, trained: Facts) -> bool:
+    """Whether mean and edge of images are nearer to those of the inverted training images, which are clearly others."""
+    for ours, theirs in ((facts.mean, trained.mean), (facts.edge, trained.edge)):
+        inverse = trained.low + trained.high - theirs
+        if abs(ours - inverse) >= abs(ours - theirs) or abs(inverse - theirs) <= 0.3 * (trained.high - trained.low):
+            return False
+    return True
 
 
 def _finite(value: Any) -> float | None:
@@ -295,11 +295,3 @@ def _scale_of(facts: Facts) -> float:
 
 def _words(facts: Facts) -> str:
     return f"{facts.kind} that a network sees from {facts.low:g} to {facts.high:g}, mean {facts.mean:.3g}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-
-
-def _round_up(high: float) -> int:
-    return next((limit for limit in (16, 255, 65535) if high <= limit), math.ceil(high))

@@ -11,10 +11,14 @@ from numpy.typing import NDArray
 
 from xpnet.data.arrays import to_host
 from xpnet.data.download import DataError
+from xpnet.data.facts import SILENCE, warn
 from xpnet.data.labels import name_classes, plain_labels
 from xpnet.data.preprocessing import train_validation_split
 
 LABEL_COLUMNS = ("label", "labels", "class", "target", "digit", "y")
+
+COUNTERS = ("id", "imageid", "image_id", "index", "unnamed: 0")
+"""Names of columns that number the rows, and are no pixels."""
 
 FOUR = (
     ("x_train", "y_train", "x_test", "y_test"),
@@ -36,6 +40,7 @@ def assemble(
     test_fraction: float = 0.2,
 ) -> dict[str, Any]:
     """Return the arguments of `Dataset`; `Dataset.from_arrays` explains the accepted forms."""
+    _check_arguments(class_names, image_shape, test_fraction)
     parts = _unpack(arrays, label)
     names = ("train_images", "train_labels", "test_images", "test_labels") if len(parts) == 4 else ("images", "labels")
     hosts = [
@@ -45,6 +50,8 @@ def assemble(
     for images, labels, name in zip(hosts[::2], hosts[1::2], names[1::2], strict=True):
         if len(images) != len(labels):
             raise DataError(f"{name}: {len(labels)} labels for {len(images)} images")
+    if not len(hosts[0]):
+        raise DataError(f"{names[0]}: there are none")
     if len(hosts) == 2:
         train, test = split(len(hosts[0]), test_fraction)
         hosts = [hosts[0][train], hosts[1][train], hosts[0][test], hosts[1][test]]
@@ -62,6 +69,18 @@ def assemble(
         "pixel_max": brightest,
         "class_names": known,
     }
+
+
+def _check_arguments(class_names: Any, image_shape: Any, test_fraction: Any) -> None:
+    """Check those arguments that other errors would name badly."""
+    if isinstance(class_names, str):
+        raise DataError(f"class_names={class_names!r}: must be a list of names, such as ['cat', 'dog']")
+    if image_shape is not None:
+        sizes = image_shape if isinstance(image_shape, list | tuple) else ()
+        if not sizes or not all(isinstance(size, int | np.integer) and size > 0 for size in sizes):
+            raise DataError(f"image_shape={image_shape!r}: must be a tuple of positive integers, such as (28, 28)")
+    if isinstance(test_fraction, bool) or not isinstance(test_fraction, int | float | np.number):
+        raise DataError(f"test_fraction={test_fraction!r}: must be a number, not {type(test_fraction).__name__}")
 
 
 def split(n: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
@@ -109,6 +128,8 @@ def _members(value: Any, label: str | None) -> list[Any]:
                 f"frame: no column of labels {label or ''}; name it with label=, of {', '.join(names)[:200]}"
             )
         column = value.columns[names.index(wanted[0])]
+        if counters := [name for name in names if name.lower() in COUNTERS and name != wanted[0]]:
+            warn(f"frame: column {counters[0]!r} is taken as a pixel: does it number the rows? Drop it {SILENCE}")
         return [value.drop(columns=[column]), value[column]]
     keys = set(value.keys()) if hasattr(value, "keys") else set()
     for held in (*FOUR, *TWO):

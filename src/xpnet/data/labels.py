@@ -11,8 +11,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.arrays import to_host
+from xpnet.data.arrays import MEND, to_host
 from xpnet.data.download import DataError
+from xpnet.data.facts import SILENCE, warn
+
+MISSING = ("-1", "nan", "none", "null", "<na>", "n/a")
+"""Names of classes that more probably stand for samples without a label."""
 
 MAX_CLASSES = 10_000
 """More distinct labels than this are an error: they are probably numbers to predict, not classes."""
@@ -47,12 +51,14 @@ def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
         raise DataError(f"{argument}: shape {array.shape}; must be (n,), a label for each image, or one-hot rows")
     if array.dtype.kind == "f":
         if missing := int(np.isnan(array).sum()):
-            raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing")
+            raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing: {MEND}")
         if not (np.isfinite(array).all() and (array == np.floor(array)).all()):
             raise DataError(f"{argument}: floats that are not whole numbers; a label is the number or name of a class")
         return array.astype(np.int64)
     if array.dtype.kind == "S":
-        return np.asarray([label.decode("utf-8", "replace") for label in array.tolist()], dtype=np.str_)
+        array = np.asarray([label.decode("utf-8", "replace") for label in array.tolist()], dtype=np.str_)
+    if array.dtype.kind == "U" and (empty := int((np.char.strip(array) == "").sum())):
+        raise DataError(f"{argument}: {empty:,} of {array.size:,} are empty: {MEND}")
     if array.dtype.kind == "b":
         return np.where(array, "True", "False")
     if array.dtype.kind not in "uiU":
@@ -102,6 +108,8 @@ def name_classes(
         raise DataError(
             f"train_labels: {len(present):,} distinct labels; classes are few. Numbers to predict are not classes"
         )
+    if names is None:
+        _suspect(present)
     known = tuple(str(label) for label in present) if names is None else tuple(names)
     if unknown := [label for label in present if str(label) not in known]:
         raise DataError(f"train_labels: {unknown[0]!r} is not among class_names: {', '.join(known)[:200]}")
@@ -110,6 +118,16 @@ def name_classes(
     numbers = {name: number for number, name in enumerate(known)}
     each = (np.asarray([numbers[str(label)] for label in labels.tolist()], np.int64) for labels in (train, test))
     return *each, known  # type: ignore[return-value]
+
+
+def _suspect(present: Sequence[Any]) -> None:
+    """Warn if a class looks like a mark for samples without a label; ``-1`` and ``1`` alone are two classes."""
+    marks = [str(label) for label in present if str(label).lower() in MISSING]
+    if marks and len(present) > 2:
+        warn(f"train_labels: {marks[0]!r} is taken as the name of a class: are its samples without a label? {SILENCE}")
+    if len(present) < 2:
+        only = f"all are {present[0]!r}" if present else "there are none"
+        raise DataError(f"train_labels: {only}; a classifier needs two classes, or class_names= of all that there are")
 
 
 def _order(label: Any) -> tuple[bool, int, str]:

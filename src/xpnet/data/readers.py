@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from xpnet.data.dataset import Dataset
 from xpnet.data.download import DataError
-from xpnet.data.frames import LABEL_COLUMNS
+from xpnet.data.facts import SILENCE, warn
+from xpnet.data.frames import COUNTERS, LABEL_COLUMNS
 from xpnet.data.idx import read_idx
 from xpnet.data.photos import is_picture, load_image
 from xpnet.parts import require_path
@@ -254,11 +255,14 @@ def _read_csv(path: Path, columns: int | None = None) -> tuple[Any, ...]:
     if not rows:
         raise DataError(f"{path}: empty")
     first = next(csv.reader([rows[0]]))
-    header = not any(_is_number(cell) for cell in first[1:]) or not first[1:]
     names = [cell.strip().lower() for cell in first]
+    named = bool({*names} & {*LABEL_COLUMNS[:-1]})  # "y" may be a letter's label; pixels may be called 0, 1, 2
+    header = named or not any(_is_number(cell) for cell in first[1:]) or not first[1:]
     if columns is not None and len(first) == columns:
         return ()
     at = next((names.index(name) for name in LABEL_COLUMNS if name in names), 0) if header else 0
+    if header and (counters := [name for i, name in enumerate(names) if name in COUNTERS and i != at]):
+        warn(f"{path}: column {counters[0]!r} is taken as a pixel: does it number the rows? Delete it {SILENCE}")
     body = rows[1:] if header else rows
     pixels = [i for i in range(len(first)) if i != at]
     try:

@@ -11,6 +11,9 @@ from numpy.typing import NDArray
 from xpnet.data.arrays import to_host
 from xpnet.data.download import DataError
 
+MOST = 1e9
+"""Larger weights would make gradients overflow."""
+
 
 def check_weights(argument: str, weights: Any, n: int) -> NDArray[np.float64]:
     """Check that weights are n numbers of at least 0, not all 0, and return them.
@@ -23,9 +26,10 @@ def check_weights(argument: str, weights: Any, n: int) -> NDArray[np.float64]:
     array = to_host(argument, weights)
     if array.shape != (n,) or array.dtype.kind not in "uif":
         raise DataError(f"{argument}: shape {array.shape} of {array.dtype}; must be ({n},) of numbers")
-    if not np.isfinite(array).all() or array.min(initial=0.0) < 0.0 or array.max(initial=0.0) <= 0.0:
+    if not np.isfinite(array).all() or array.min(initial=0.0) < 0.0 or not 0.0 < array.max(initial=0.0) <= MOST:
         raise DataError(
-            f"{argument}: from {array.min()} to {array.max()}; all must be finite and at least 0, and one above it"
+            f"{argument}: from {array.min()} to {array.max()}; all must be finite and at least 0, and one above zero; "
+            f"none may be above {MOST:g}"
         )
     return np.ascontiguousarray(array, np.float64)
 

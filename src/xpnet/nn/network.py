@@ -64,7 +64,7 @@ class Network:
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
         # Every layer checks its input shape here, so layers that do not fit are an error at once.
         if len(self.shapes[1]) == 3:
-            from xpnet.data.facts import check_input_layout
+            from xpnet.data.plausible import check_input_layout
 
             check_input_layout(self.input_shape)
 

@@ -13,7 +13,8 @@ import numpy as np
 
 from xpnet.backends import Backend, backend_of, check_dtype, get_backend
 from xpnet.data.arrays import to_host as to_host_array
-from xpnet.data.checks import check_pixels
+from xpnet.data.checks import check_labels, check_pixels
+from xpnet.data.labels import plain_labels
 from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
@@ -245,7 +246,8 @@ class TrainedNetwork(Network):
 
     def score(self, images: Any, labels: Any) -> float:
         """Return the accuracy: the share of images whose most probable class is their label."""
-        answers, expected = np.argmax(self._logits(images), axis=1), backend_of(labels).to_numpy(labels)
+        expected = check_labels("labels", plain_labels("labels", labels), self.output_shape[0])
+        answers = np.argmax(self._logits(images), axis=1)
         if expected.shape != answers.shape:
             raise ValueError(f"labels: shape {expected.shape}; must be {answers.shape}, one for each image")
         return float(np.mean(answers == expected))

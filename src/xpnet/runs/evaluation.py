@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from xpnet.data.datasets import Dataset
+from xpnet.data.facts import check_names
 from xpnet.nn.trained import TrainedNetwork
 from xpnet.parts import require_instance
 
@@ -163,6 +164,8 @@ def evaluate(network: TrainedNetwork, data: Dataset) -> Evaluation:
         raise ValueError(
             f"data: {data.name} has {data.classes} classes, but the network's output is {network.output_shape}"
         )
+    if network.facts is not None:
+        check_names("data", network.facts.class_names, data.class_names)
     images = data.test_images
     if images.dtype.kind in "ui" and data.pixel_max != network.pixel_max:
         images = images / np.asarray(data.pixel_max, network.dtype)  # scaled by the dataset's own largest pixel

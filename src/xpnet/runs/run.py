@@ -325,6 +325,9 @@ def load_config(directory: str | os.PathLike[str]) -> dict[str, Any]:
             raise CheckpointError(f"{path}: not the configuration of a run: {name} is {shown(repr(config.get(name)))}")
     if config["dtype"] not in DTYPES:
         raise CheckpointError(f"{path}: not the configuration of a run: dtype is {config['dtype']!r}")
+    names = config.get("class_names") or []
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise CheckpointError(f"{path}: not the configuration of a run: class_names is {shown(repr(names))}")
     return config
 
 
@@ -393,10 +396,13 @@ def load(
         described = config["network"]
     network, expected = _described(described, path)
     check_arrays(expected, arrays, str(path))
+    names = config.get("class_names")
+    if names and network.output_shape != (len(names),):
+        raise CheckpointError(f"{path}: {len(names)} class_names, for an output of shape {network.output_shape}")
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers too large for {chosen}: use dtype='float64'")
-    facts = Facts.from_config(config.get("images"))
+    facts = Facts.from_config(config.get("images"), config.get("class_names"))
     return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 
 

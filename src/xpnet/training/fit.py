@@ -18,7 +18,8 @@ import numpy as np
 from xpnet._version import __version__
 from xpnet.backends import Backend, check_dtype
 from xpnet.data.datasets import Dataset
-from xpnet.data.facts import check_order, looks_channels_first
+from xpnet.data.facts import check_alike, check_layout
+from xpnet.data.plausible import check_order, looks_channels_first
 from xpnet.files import new_directory
 from xpnet.host import check_threads, check_workers, kept_memory, thread_limit
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
@@ -186,7 +187,7 @@ def fit(
     ranks = get_ranks(distributed)
     opened = ranks.open_backend(backend)
     plan = Plan(
-        _start_of(network, initial),
+        _start_of(network, initial, data),
         loss=SoftmaxCrossEntropy() if loss is None else loss,
         optimizer=Adam() if optimizer is None else optimizer,
         schedule=Schedule() if schedule is None else schedule,
@@ -239,7 +240,7 @@ def _directory(output_dir: str | os.PathLike[str] | bool | None, ranks: Ranks, n
     return RunDirectory(require_path("output_dir", output_dir))
 
 
-def _start_of(network: Network, initial: str | None) -> Network:
+def _start_of(network: Network, initial: str | None, data: Dataset) -> Network:
     """Return the network with its weights if training starts from them, else only its description."""
     require_instance("network", network, Network, "Network([Dense(10)], input_shape=(64,))")
     if initial not in (None, "drawn", "given"):
@@ -248,6 +249,9 @@ def _start_of(network: Network, initial: str | None) -> Network:
     if initial == "given":
         if not trained:
             raise ValueError("initial='given': the network has no weights: pass one from xpnet.load, or run.network")
+        if isinstance(network, TrainedNetwork) and network.facts is not None and isinstance(data, Dataset):
+            check_layout("data", data.sample_shape, network.facts.sample_shape)
+            check_alike("data", network.facts, data.train_images, data.pixel_max)
         return network
     if trained and initial is None:
         warnings.warn(
