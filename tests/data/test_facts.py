@@ -74,6 +74,16 @@ def test_images_that_are_scaled_otherwise_are_suspected(digits, kind):
         check_alike("images", facts, second(digits.test_images / 16), 1.0)
 
 
+def test_features_with_longer_tails_raise_no_alarm():
+    features = np.random.default_rng(0).normal(size=(150, 4))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for k in range(5):
+            test = np.arange(150) % 5 == k
+            check_alike("images", Facts.of(features[~test], 1.0), features[test], 1.0)
+            check_alike("images", Facts.of(features[~test], 1.0), 1.5 * features[test], 1.0)
+
+
 def test_integers_are_compared_with_training_images_that_were_floats(mnist):
     facts = Facts.of(mnist.train_images[:2000] / 255, 1.0)
     for images, words in ((255 - mnist.test_images, "inverted"), (mnist.test_images.swapaxes(1, 2), "transposed")):

@@ -237,8 +237,10 @@ def _rescaled(facts: Facts, trained: Facts, ratio: float, n: int) -> bool:
     if trained.low >= 0:
         bounded = 0.95 < trained.high <= 1
         return bounded and (ratio > 1.5 or (ratio < 0.6 and n >= ENOUGH))
+    if n < ENOUGH or len(trained.sample_shape) < 2:  # features in one row may have any tails
+        return False
     wider = facts.high > trained.high + 0.5 * span and facts.deviation > 1.6 * trained.deviation
-    return n >= ENOUGH and (wider or facts.low < trained.low - 0.15 * span)
+    return wider or facts.low < trained.low - 0.15 * span
 
 
 def _inverted(facts: Facts, trained: Facts) -> bool:
