@@ -21,6 +21,9 @@ Pair = tuple[int, int]
 Arrays = dict[str, Array]
 """The arrays of one layer by name: its parameters, their gradients, or its state."""
 
+ByLayer = list[Arrays]
+"""The arrays of a network, one dictionary per layer."""
+
 HostArray = NDArray[Any]
 """An array on the host, of any dtype."""
 

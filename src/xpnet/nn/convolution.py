@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from array_api_compat import array_namespace
 
-from xpnet.nn.images import image_output_size, output_size, pad, pad_or_crop, spread
+from xpnet.nn.images import frame, image_output_size, interleave, output_size, pad, windows
 from xpnet.nn.initializers import HeUniform, Initializer
 from xpnet.nn.layers import Context, Layer, Variable
 from xpnet.parts import PaddingOrSame, PairOfSizes, Size, as_pair
@@ -138,7 +138,7 @@ def _convolve(
     """Return the result of `conv2d`, and the columns."""
     height, width = output_size(x.shape, _kernel(weight), stride, padding)
     columns = _columns(x, weight, stride, padding, how, xp)
-    y = LOWERINGS[how[0]].product(columns, weight, height, stride, how[1], xp)
+    y = LOWERINGS[how[0]].product(columns, weight, stride, how[1], xp)
     if bias is not None:
         y += bias[None, :, None]
     return xp.reshape(y, (height, y.shape[1], width, x.shape[3])), columns
@@ -152,13 +152,12 @@ def _input_gradient(
     Pixel ``x[p]`` reaches output ``y[r]`` through ``W[p - r]``, so ``dx[p] = sum_r W[p - r] dy[r]``. With a stride,
     ``dy`` is dilated first: zeros between its rows and columns put each output back in its place.
     """
-    kernel = _kernel(weight)
+    kh, kw = _kernel(weight)
     turned = xp.permute_dims(xp.flip(weight, axis=(0, 2)), (0, 3, 2, 1))
-    spaced = spread(dy, stride, xp)
+    spaced = interleave([interleave([dy], 0, stride[0], xp)], 2, stride[1], xp)
     # Pixels that the strides skipped at the far end have no gradient; gradients that fall on the padding are cropped.
-    before = [k - 1 - p for k, p in zip(kernel, padding, strict=True)]
-    after = [shape[axis] + k - 1 - b - spaced.shape[axis] for axis, k, b in zip((0, 2), kernel, before, strict=True)]
-    return conv2d(pad_or_crop(spaced, before, after, xp), turned, how=how, xp=xp)
+    size, corner = (shape[0] + kh - 1, shape[2] + kw - 1), (kh - 1 - padding[0], kw - 1 - padding[1])
+    return conv2d(frame(spaced, size, corner, xp), turned, how=how, xp=xp)
 
 
 # Two ways to lay a convolution out as matrix products -------------------------------------------------------------
@@ -179,22 +178,17 @@ class Lowering:
     """
 
     unfold: Callable[[Array, Pair, Pair, Namespace], Array]
-    product: Callable[[Array, Array, int, Pair, int | None, Namespace], Array]
+    product: Callable[[Array, Array, Pair, int | None, Namespace], Array]
     weight_gradient: Callable[[Array, Array, Shape, Pair, Namespace], Array]
 
 
 def row_shift_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
     """Return one shifted copy of the images per kernel column: (height, kernel_width c, width' n)."""
-    h, c, w, n = x.shape
-    kw, step = kernel[1], stride[1]
-    width = (w - kw) // step + 1
-    shifted = [x[:, :, j : j + (width - 1) * step + 1 : step, :] for j in range(kw)]
-    return xp.reshape(xp.concat(shifted, axis=1), (h, kw * c, width * n))
+    shifted = xp.concat(windows(x, 2, kernel[1], stride[1]), axis=1)
+    return xp.reshape(shifted, (*shifted.shape[:2], -1))
 
 
-def row_shift_product(
-    columns: Array, weight: Array, height: int, stride: Pair, limit: int | None, xp: Namespace
-) -> Array:
+def row_shift_product(columns: Array, weight: Array, stride: Pair, limit: int | None, xp: Namespace) -> Array:
     """Multiply each kernel row's matrix by the image rows it meets, and add up: (height', filters, width' n).
 
     OpenBLAS, which NumPy ships with, copies the operands of a large product to suit its kernels. Up to a million
@@ -202,11 +196,12 @@ def row_shift_product(
     """
     kh, filters, kw, c = weight.shape
     rows = xp.reshape(weight, (kh, filters, kw * c))
+    met = windows(columns, 0, kh, stride[0])
     pieces = []
     for piece in _pieces(columns.shape[2], filters * kw * c, limit):
-        y = rows[0, ...] @ _image_rows(columns, 0, height, stride, piece)
+        y = rows[0, ...] @ met[0][:, :, piece]
         for i in range(1, kh):
-            y += rows[i, ...] @ _image_rows(columns, i, height, stride, piece)
+            y += rows[i, ...] @ met[i][:, :, piece]
         pieces.append(y)
     return pieces[0] if len(pieces) == 1 else xp.concat(pieces, axis=2)
 
@@ -214,19 +209,14 @@ def row_shift_product(
 def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
     """Multiply each output row's gradients by the image rows that it was computed from, and add up."""
     kh, filters, kw, c = shape
-    height, values = dy.shape[0], columns.shape[2]
-    dy = xp.reshape(dy, (height, filters, values))
+    dy = xp.reshape(dy, (dy.shape[0], filters, columns.shape[2]))
     total = None
-    for r in range(height):
+    for r in range(dy.shape[0]):
         # The rows are adjacent in memory, so they form one matrix without a copy.
-        seen = xp.reshape(columns[r * stride[0] : r * stride[0] + kh, ...], (kh * kw * c, values))
+        seen = xp.reshape(columns[r * stride[0] : r * stride[0] + kh, ...], (kh * kw * c, columns.shape[2]))
         product = seen @ dy[r, ...].T
         total = product if total is None else total + product
     return xp.reshape(xp.matrix_transpose(xp.reshape(total, (kh, kw * c, filters))), shape)
-
-
-def _image_rows(columns: Array, first: int, count: int, stride: Pair, piece: slice) -> Array:
-    return columns[first : first + (count - 1) * stride[0] + 1 : stride[0], :, piece]
 
 
 def _pieces(values: int, factor: int, limit: int | None) -> list[slice]:
@@ -237,34 +227,25 @@ def _pieces(values: int, factor: int, limit: int | None) -> list[slice]:
 
 
 def im2col_unfold(x: Array, kernel: Pair, stride: Pair, xp: Namespace) -> Array:
-    """Return the patch that each output pixel is computed from: (kernel_height kernel_width c, height' width' n)."""
-    h, c, w, n = x.shape
-    height, width = (h - kernel[0]) // stride[0] + 1, (w - kernel[1]) // stride[1] + 1
-    channels_first = xp.permute_dims(x, (1, 0, 2, 3))
-    patches = [
-        channels_first[
-            :, i : i + (height - 1) * stride[0] + 1 : stride[0], j : j + (width - 1) * stride[1] + 1 : stride[1], :
-        ]
-        for i in range(kernel[0])
-        for j in range(kernel[1])
-    ]
-    return xp.reshape(xp.concat(patches, axis=0), (kernel[0] * kernel[1] * c, height * width * n))
+    """Return the patch that each output pixel is computed from: (kernel_height kernel_width c, height', width' n)."""
+    rows = windows(xp.permute_dims(x, (1, 0, 2, 3)), 1, kernel[0], stride[0])
+    patches = xp.concat([patch for row in rows for patch in windows(row, 2, kernel[1], stride[1])], axis=0)
+    return xp.reshape(patches, (*patches.shape[:2], -1))
 
 
-def im2col_product(columns: Array, weight: Array, height: int, stride: Pair, limit: int | None, xp: Namespace) -> Array:
+def im2col_product(columns: Array, weight: Array, stride: Pair, limit: int | None, xp: Namespace) -> Array:
     """Multiply all filters by all patches at once, whatever the limit: (height', filters, width' n)."""
-    kh, filters, kw, c = weight.shape
-    matrix = xp.reshape(xp.permute_dims(weight, (1, 0, 2, 3)), (filters, kh * kw * c))
-    y = xp.reshape(matrix @ columns, (filters, height, columns.shape[1] // height))
-    return xp.permute_dims(y, (1, 0, 2))
+    matrix = xp.reshape(xp.permute_dims(weight, (1, 0, 2, 3)), (weight.shape[1], -1))
+    y = matrix @ xp.reshape(columns, (matrix.shape[1], -1))
+    return xp.permute_dims(xp.reshape(y, (matrix.shape[0], *columns.shape[1:])), (1, 0, 2))
 
 
 def im2col_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: Pair, xp: Namespace) -> Array:
     """Multiply the gradients by the patches."""
     kh, filters, kw, c = shape
-    rows = xp.reshape(xp.permute_dims(dy, (1, 0, 2, 3)), (filters, columns.shape[1]))
-    matrix = xp.reshape(rows @ columns.T, (filters, kh, kw, c))
-    return xp.permute_dims(matrix, (1, 0, 2, 3))
+    rows = xp.reshape(xp.permute_dims(dy, (1, 0, 2, 3)), (filters, -1))
+    matrix = rows @ xp.reshape(columns, (kh * kw * c, -1)).T
+    return xp.permute_dims(xp.reshape(matrix, (filters, kh, kw, c)), (1, 0, 2, 3))
 
 
 LOWERINGS = {

@@ -42,17 +42,14 @@ def numerical_gradient(function: Callable[[HostArray], float], x: HostArray, ste
     >>> numerical_gradient(lambda x: float(np.sum(x**2)), np.asarray([1.0, -3.0])).round(6)
     array([ 2., -6.])
     """
-    gradient = np.empty(x.size)
-    flat = np.array(x, dtype=np.float64).reshape(-1)
-    for i in range(flat.size):
-        value = flat[i]
-        flat[i] = value + step
-        above = function(flat.reshape(x.shape))
-        flat[i] = value - step
-        below = function(flat.reshape(x.shape))
-        flat[i] = value
-        gradient[i] = (above - below) / (2.0 * step)
-    return gradient.reshape(x.shape)
+    gradient, moved = np.empty(x.shape), np.array(x, dtype=np.float64)
+    for i in np.ndindex(x.shape):
+        moved[i] = x[i] + step
+        above = function(moved)
+        moved[i] = x[i] - step
+        gradient[i] = (above - function(moved)) / (2.0 * step)
+        moved[i] = x[i]
+    return gradient
 
 
 def relative_error(a: HostArray, b: HostArray, least: float = 0.0) -> float:
@@ -132,14 +129,11 @@ def check_gradients(
             y, _ = network.forward(changed, state, x, ctx, noise)
             return float(loss.value(y, targets, xp=xp))
 
-        numerical = [
-            {name: numerical_gradient(functools.partial(loss_with, i, name), array) for name, array in layer.items()}
-            for i, layer in enumerate(drawn)
-        ]
-    # A true gradient may be zero, as for a bias before batch normalization; rounding must not count as an error there.
-    least = 1e-3 * max(float(np.max(np.abs(g), initial=0.0)) for layer in analytic for g in layer.values())
-    return {
-        f"layers.{i}.{name}": relative_error(analytic[i][name], estimate, least)
-        for i, layer in enumerate(numerical)
-        for name, estimate in layer.items()
-    }
+        # A true gradient may be zero, as for a bias before batch normalization; rounding must not be an error there.
+        least = 1e-3 * max(float(np.max(np.abs(g), initial=0.0)) for layer in analytic for g in layer.values())
+        errors = {}
+        for i, layer in enumerate(drawn):
+            for name, array in layer.items():
+                numerical = numerical_gradient(functools.partial(loss_with, i, name), array)
+                errors[f"layers.{i}.{name}"] = relative_error(analytic[i][name], numerical, least)
+    return errors

@@ -20,7 +20,7 @@ from xpnet.data.preprocessing import scale
 from xpnet.nn.images import check_numbers
 from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
 from xpnet.parts import require_positive
-from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Shape
+from xpnet.typing import Array, ByLayer, HostArray, HostArrays, Namespace, Shape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -218,12 +218,7 @@ class Network:
         return scale(x, self.pixel_max, dtype, xp=xp)
 
     def forward(
-        self,
-        params: Sequence[Arrays],
-        state: Sequence[Arrays],
-        x: Array,
-        ctx: Context,
-        noise: Sequence[Array | None] | None = None,
+        self, params: ByLayer, state: ByLayer, x: Array, ctx: Context, noise: Sequence[Array | None] | None = None
     ) -> tuple[Array, list[Any]]:
         """Run a batch through all layers.
 
@@ -253,8 +248,8 @@ class Network:
         return x, caches
 
     def backward(
-        self, params: Sequence[Arrays], caches: Sequence[Any], dy: Array, ctx: Context, *, input_gradient: bool = False
-    ) -> tuple[Array | None, list[Arrays]]:
+        self, params: ByLayer, caches: Sequence[Any], dy: Array, ctx: Context, *, input_gradient: bool = False
+    ) -> tuple[Array | None, ByLayer]:
         """Pass the gradient of the output back through all layers: the chain rule, last layer first.
 
         Parameters
@@ -277,14 +272,14 @@ class Network:
         gradients : list of dict of str to array
             The gradients of the parameters of each layer, summed over the batch.
         """
-        gradients: list[Arrays] = [{} for _ in self.layers]
+        gradients: ByLayer = [{} for _ in self.layers]
         last = 0 if input_gradient else self.first_learner
         for i in range(len(self.layers) - 1, last - 1, -1):
             wanted = ctx if input_gradient or i > last else ctx.of_layer(input_gradient=False)
             dy, gradients[i] = self.layers[i].backward(params[i], caches[i], dy, wanted)
         return dy if input_gradient else None, gradients
 
-    def next_state(self, state: Sequence[Arrays], caches: Sequence[Any], ctx: Context) -> list[Arrays]:
+    def next_state(self, state: ByLayer, caches: Sequence[Any], ctx: Context) -> ByLayer:
         """Return the state of each layer after a training pass."""
         return [layer.next_state(s, cache, ctx) for layer, s, cache in zip(self.layers, state, caches, strict=True)]
 

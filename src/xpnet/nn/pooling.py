@@ -6,6 +6,7 @@ rows' maxima, and its mean is the mean of its rows' means. Images have the shape
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 from array_api_compat import array_namespace
 
 from xpnet.backends import elementwise
-from xpnet.nn.images import image_output_size, pad, pad_or_crop, spread, unpad
+from xpnet.nn.images import frame, image_output_size, interleave, pad, unpad, windows
 from xpnet.nn.layers import Context, Layer
 from xpnet.parts import Padding, PairOfSizes, as_pair
 from xpnet.typing import Array, Arrays, Namespace, Pair, Shape
@@ -43,7 +44,7 @@ def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> A
     array([[4., 7.]])
     """
     xp = xp or array_namespace(x)
-    return _max(_windows(_max(_windows(x, 2, size[1], stride[1]), xp), 0, size[0], stride[0]), xp)
+    return _max(windows(_max(windows(x, 2, size[1], stride[1]), xp), 0, size[0], stride[0]), xp)
 
 
 def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
@@ -75,18 +76,15 @@ def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair,
     """
     xp = xp or array_namespace(dy)
     # The gradient goes first to the row with the largest pixel, and from there to the pixel itself.
-    columns = _windows(x, 2, size[1], stride[1])
+    columns = windows(x, 2, size[1], stride[1])
     largest = _max(columns, xp)
-    rows = _max_backward(_windows(largest, 0, size[0], stride[0]), y, dy, xp)
+    rows = _max_backward(windows(largest, 0, size[0], stride[0]), y, dy, xp)
     dlargest = _fold(rows, largest.shape, 0, stride[0], xp)
     return _fold(_max_backward(columns, largest, dlargest, xp), x.shape, 2, stride[1], xp)
 
 
 def _max(pieces: Sequence[Array], xp: Namespace) -> Array:
-    y = pieces[0]
-    for piece in pieces[1:]:
-        y = xp.maximum(y, piece)
-    return y
+    return functools.reduce(xp.maximum, pieces)
 
 
 def _max_backward(pieces: Sequence[Array], y: Array, dy: Array, xp: Namespace) -> list[Array]:
@@ -116,7 +114,7 @@ def average_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) 
     >>> average_pool2d(image[:, None, :, None], (2, 2), (2, 2))[:, 0, :, 0]
     array([[3.]])
     """
-    return _mean(_windows(_mean(_windows(x, 2, size[1], stride[1])), 0, size[0], stride[0]))
+    return _mean(windows(_mean(windows(x, 2, size[1], stride[1])), 0, size[0], stride[0]))
 
 
 def average_pool2d_backward(shape: Shape, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
@@ -143,28 +141,12 @@ def _mean(pieces: Sequence[Array]) -> Array:
     return y
 
 
-def _windows(x: Array, axis: int, size: int, stride: int) -> list[Array]:
-    """Return one view for each place in a window along an axis: the pixels at that place in all windows."""
-    last = (x.shape[axis] - size) // stride * stride
-    places = [slice(i, i + last + 1, stride) for i in range(size)]
-    return [x[place, ...] if axis == 0 else x[:, :, place, :] for place in places]
-
-
 def _fold(pieces: Sequence[Array], shape: Shape, axis: int, stride: int, xp: Namespace) -> Array:
-    """Undo `_windows`: put the pieces back in their places, and add them up where windows overlap."""
-    size, before, after = len(pieces), [0, 0], [0, 0]
-    side = axis // 2  # 0 down, 1 across: the axes of an image are 0 and 2
-    if size == stride:
-        merged = list(pieces[0].shape)
-        merged[axis] *= size
-        whole = xp.reshape(xp.stack(pieces, axis=axis + 1), tuple(merged))
-        after[side] = shape[axis] - merged[axis]
-        return pad_or_crop(whole, before, after, xp)
+    """Undo `windows`: put the pieces back in their places, and add them up where windows overlap."""
     total = None
-    for before[side], piece in enumerate(pieces):
-        spaced = spread(piece, (stride, 1) if axis == 0 else (1, stride), xp)
-        after[side] = shape[axis] - before[side] - spaced.shape[axis]
-        placed = pad_or_crop(spaced, before, after, xp)
+    for start in range(0, len(pieces), stride):
+        together = interleave(pieces[start : start + stride], axis, stride, xp)
+        placed = frame(together, (shape[0], shape[2]), (start, 0) if axis == 0 else (0, start), xp)
         total = placed if total is None else total + placed
     return total
 

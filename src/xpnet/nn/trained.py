@@ -18,7 +18,7 @@ from xpnet.data.labels import plain_labels
 from xpnet.nn.layers import Context, ShapeError, Variable
 from xpnet.nn.losses import softmax
 from xpnet.nn.network import Network
-from xpnet.typing import Array, Arrays, HostArray, HostArrays, Shape
+from xpnet.typing import Array, ByLayer, HostArray, HostArrays, Shape
 
 if TYPE_CHECKING:
     from xpnet.data.facts import Facts
@@ -69,8 +69,8 @@ class TrainedNetwork(Network):
     array([1, 1])
     """
 
-    params: list[Arrays]
-    state: list[Arrays]
+    params: ByLayer
+    state: ByLayer
     backend: Backend
     dtype: str
     facts: Facts | None = None
@@ -210,12 +210,12 @@ class TrainedNetwork(Network):
         return host
 
     @functools.cached_property
-    def _outputs(self) -> Callable[[list[Arrays], list[Arrays], Array], Array]:
+    def _outputs(self) -> Callable[[ByLayer, ByLayer, Array], Array]:
         """Return the function that computes `logits` on the device, compiled if the library can compile."""
         xp, dtype = self.backend.xp, self.dtype
         ctx = context(self.backend)
 
-        def outputs(params: list[Arrays], state: list[Arrays], images: Array) -> Array:
+        def outputs(params: ByLayer, state: ByLayer, images: Array) -> Array:
             return self.forward(params, state, self.prepare(images, dtype, xp), ctx)[0]
 
         return self.backend.compile(outputs)
@@ -364,12 +364,12 @@ def context(backend: Backend, *, training: bool = False, all_reduce: Any = None)
     return Context(backend.xp, training, all_reduce=all_reduce, convolution=how)
 
 
-def to_device(layers: Sequence[HostArrays], backend: Backend, dtype: str) -> list[Arrays]:
+def to_device(layers: Sequence[HostArrays], backend: Backend, dtype: str) -> ByLayer:
     """Copy the arrays of each layer from the host to a backend."""
     return [{name: backend.asarray(array, dtype) for name, array in layer.items()} for layer in layers]
 
 
-def to_host(layers: Sequence[Arrays], backend: Backend) -> list[HostArrays]:
+def to_host(layers: ByLayer, backend: Backend) -> list[HostArrays]:
     """Copy the arrays of each layer from a backend to the host."""
     return [{name: backend.to_numpy(array) for name, array in layer.items()} for layer in layers]
 

@@ -13,7 +13,7 @@ from xpnet.data.arrays import to_host
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.trained import TrainedNetwork, context
 from xpnet.parts import require_instance
-from xpnet.typing import Array, Arrays, HostArrays
+from xpnet.typing import Array, ByLayer, HostArrays
 
 HEAD = ("layer", "output", "mean", "spread", "dead", "gradient", "of parameters")
 
@@ -154,7 +154,7 @@ def trace(
             caches.append(cache)
         value: float | None = None
         by_output: list[Any] = [None] * len(outputs)
-        by_layer: list[Arrays] = [{}] * len(outputs)
+        by_layer: ByLayer = [{}] * len(outputs)
         if training:
             total, dy = chosen.value_and_gradient(x, backend.asarray(targets, network.dtype), xp=xp)
             value = float(backend.to_numpy(total))

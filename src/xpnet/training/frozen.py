@@ -14,7 +14,7 @@ from typing import Any
 
 from xpnet.nn.layers import Context, Layer, Variable
 from xpnet.nn.network import Network
-from xpnet.typing import Array, Arrays, Shape
+from xpnet.typing import Array, Arrays, ByLayer, Shape
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def frozen_layers(network: Network) -> list[int]:
     return [i for i, layer in enumerate(network.layers) if isinstance(layer, Frozen)]
 
 
-def hide(network: Network, params: Sequence[Arrays], state: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+def hide(network: Network, params: ByLayer, state: ByLayer) -> tuple[ByLayer, ByLayer]:
     """Turn the parameters of the frozen layers into state."""
     pairs = list(zip(network.layers, params, state, strict=True))
     return (
@@ -110,7 +110,7 @@ def thaw(network: Network) -> Network:
     return Network(layers, network.input_shape, network.pixel_max)
 
 
-def show(network: Network, params: Sequence[Arrays], state: Sequence[Arrays]) -> tuple[list[Arrays], list[Arrays]]:
+def show(network: Network, params: ByLayer, state: ByLayer) -> tuple[ByLayer, ByLayer]:
     """Undo `hide`; ``network`` is the one without frozen layers."""
     held = [p | s for p, s in zip(params, state, strict=True)]
     parameters, statistics = (

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from xpnet.nn.layers import Variable
-from xpnet.typing import Array, Arrays, Namespace
+from xpnet.typing import Array, Arrays, ByLayer, Namespace
 
 Progress = Any
 """`xpnet.training.step.Progress`, which needs this module."""
@@ -42,15 +42,15 @@ class Packing:
     def __init__(self, declared: Sequence[Mapping[str, Variable]], xp: Namespace, *, packed: bool) -> None:
         self.declared, self.xp, self.packed = declared, xp, packed
 
-    def join(self, layers: Sequence[Arrays]) -> Array:
+    def join(self, layers: ByLayer) -> Array:
         """Return one vector of all arrays, in the order of their declarations."""
         pairs = zip(layers, self.declared, strict=True)
         pieces = [self.xp.reshape(layer[name], (-1,)) for layer, names in pairs for name in names]
         return pieces[0] if len(pieces) == 1 else self.xp.concat(pieces)
 
-    def split(self, vector: Array) -> list[Arrays]:
+    def split(self, vector: Array) -> ByLayer:
         """Undo `join`; the arrays are views of the vector if the library has views."""
-        layers: list[Arrays] = []
+        layers: ByLayer = []
         stop = 0
         for declared in self.declared:
             layer: Arrays = {}
@@ -60,11 +60,11 @@ class Packing:
             layers.append(layer)
         return layers
 
-    def pack(self, layers: list[Arrays]) -> list[Arrays]:
+    def pack(self, layers: ByLayer) -> ByLayer:
         """Return the arrays of all layers as a list with one dictionary with one array."""
         return [{"packed": self.join(layers)}] if self.packed else layers
 
-    def unpack(self, packed: list[Arrays]) -> list[Arrays]:
+    def unpack(self, packed: ByLayer) -> ByLayer:
         """Undo `pack`."""
         return self.split(packed[0]["packed"]) if self.packed else packed
 
@@ -88,5 +88,5 @@ class Packing:
         return progress._replace(params=self.unpack(progress.params), moments=moments)
 
 
-def _pick(moments: Sequence[Mapping[str, Arrays]], name: str) -> list[Arrays]:
+def _pick(moments: Sequence[Mapping[str, Arrays]], name: str) -> ByLayer:
     return [{array: held[name] for array, held in layer.items()} for layer in moments]

@@ -11,7 +11,7 @@ epoch into one program.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -19,10 +19,10 @@ from xpnet.backends import Backend, elementwise
 from xpnet.nn.layers import Context
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
-from xpnet.nn.optimizers import Optimizer
+from xpnet.nn.optimizers import Optimizer, Update
 from xpnet.nn.trained import context
 from xpnet.training.packed import Packing
-from xpnet.typing import Array, Arrays, Namespace
+from xpnet.typing import Array, Arrays, ByLayer, Namespace
 
 Batch = dict[str, Array]
 
@@ -65,9 +65,9 @@ class Progress(NamedTuple):
         Sums over the samples of this epoch so far.
     """
 
-    params: list[Arrays]
+    params: ByLayer
     moments: Moments
-    state: list[Arrays]
+    state: ByLayer
     loss: Array
     correct: Array
 
@@ -75,7 +75,7 @@ class Progress(NamedTuple):
 class Sums(NamedTuple):
     """Sums over a batch, and the number of its samples: the result of `gradients`."""
 
-    gradient: list[Arrays]
+    gradient: ByLayer
     loss: Array
     correct: Array
     count: Any
@@ -106,7 +106,7 @@ class Step:
     backend: Backend
     dtype: str
     all_reduce: Callable[[Array], Array] | None = None
-    look: Callable[..., tuple[Sums, list[Arrays]]] | None = None
+    look: Callable[..., tuple[Sums, ByLayer]] | None = None
     each: Callable[..., Iterable[Any]] = map
 
     @functools.cached_property
@@ -115,12 +115,12 @@ class Step:
         return Packing(self.network.parameters, self.backend.xp, packed=self.backend.launch_bound)
 
     @functools.cached_property
-    def change(self) -> Callable[..., tuple[Array, Arrays]]:
+    def change(self) -> Callable[..., Update]:
         """The optimizer's update by the mean gradient: the batch's sum times ``share``, one over its sample count."""
 
         def change(
             theta: Array, moments: Arrays, gradient: Array, share: Any, scalars: Arrays, *, xp: Namespace
-        ) -> tuple[Array, Arrays]:
+        ) -> Update:
             return self.optimizer.update(theta, moments, gradient * share, scalars, xp=xp)
 
         return elementwise(change)
@@ -134,7 +134,7 @@ class Step:
         """Return the context of a pass."""
         return self.contexts[training]
 
-    def start(self, params: list[Arrays], state: list[Arrays], moments: Moments | None = None) -> Progress:
+    def start(self, params: ByLayer, state: ByLayer, moments: Moments | None = None) -> Progress:
         """Return the progress at the start of an epoch; without ``moments``, of the first."""
         if moments is None:
             init = functools.partial(self.optimizer.init, xp=self.backend.xp)
@@ -163,9 +163,7 @@ class Step:
         params, moments = update(self, progress.params, progress.moments, sums, batch)
         return Progress(params, moments, state, progress.loss + sums.loss, progress.correct + sums.correct)
 
-    def evaluate(
-        self, params: list[Arrays], state: list[Arrays], index: Array, samples: Samples
-    ) -> tuple[Array, Array]:
+    def evaluate(self, params: ByLayer, state: ByLayer, index: Array, samples: Samples) -> tuple[Array, Array]:
         """Sum the loss and the correct answers over batches of samples, shape (batches, n), without training."""
         xp, ctx = self.backend.xp, self.context(training=False)
 
@@ -181,9 +179,7 @@ class Step:
         return totals
 
 
-def gradients(
-    step: Step, params: list[Arrays], state: list[Arrays], batch: Batch, samples: Samples
-) -> tuple[Sums, list[Arrays]]:
+def gradients(step: Step, params: ByLayer, state: ByLayer, batch: Batch, samples: Samples) -> tuple[Sums, ByLayer]:
     """Run a batch forward and backward.
 
     Parameters
@@ -217,9 +213,7 @@ def gradients(
     return sums, network.next_state(state, caches, ctx)
 
 
-def update(
-    step: Step, params: list[Arrays], moments: Moments, sums: Sums, scalars: Mapping[str, Array]
-) -> tuple[list[Arrays], Moments]:
+def update(step: Step, params: ByLayer, moments: Moments, sums: Sums, scalars: Arrays) -> tuple[ByLayer, Moments]:
     """Turn the sums over a batch into new parameters and a new state of the optimizer.
 
     Parameters
@@ -241,11 +235,11 @@ def update(
     """
     share, xp = 1.0 / sums.count, step.backend.xp
     numbers = {name: value for name, value in scalars.items() if not getattr(value, "shape", ())}
-    new_params: list[Arrays] = [{} for _ in params]
+    new_params: ByLayer = [{} for _ in params]
     new_moments: Moments = [{} for _ in params]
     places = [(i, name) for i, layer in enumerate(params) for name in layer]
 
-    def change(place: tuple[int, str]) -> tuple[Array, Arrays]:
+    def change(place: tuple[int, str]) -> Update:
         i, name = place
         return step.change(params[i][name], moments[i][name], sums.gradient[i][name], share, numbers, xp=xp)
 

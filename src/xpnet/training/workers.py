@@ -26,7 +26,7 @@ from xpnet.backends import Backend
 from xpnet.nn.network import Network
 from xpnet.nn.trained import EVALUATION_BATCH
 from xpnet.training.step import Batch, Samples, Step, Sums, gradients
-from xpnet.typing import Array, Arrays
+from xpnet.typing import Array, ByLayer
 
 # A shard has a cost: its thread, and gradients of its own, which are as large as all parameters and have to be added.
 # So it must have enough work, enough samples and enough work per parameter. The numbers are measured: below them two
@@ -158,13 +158,13 @@ class Workers:
         self.pool = ThreadPoolExecutor(max(1, others), thread_name_prefix="xpnet-shard")  # starts threads when needed
 
     def gradients(
-        self, step: Step, params: list[Arrays], state: list[Arrays], batch: Batch, samples: Samples
-    ) -> tuple[Sums, list[Arrays]]:
+        self, step: Step, params: ByLayer, state: ByLayer, batch: Batch, samples: Samples
+    ) -> tuple[Sums, ByLayer]:
         """Compute `xpnet.training.step.gradients` on shards of the batch."""
         n = batch["index"].shape[0]
         cuts = [n * i // self.shards for i in range(self.shards + 1)]
 
-        def look(shard: int, all_reduce: Callable[[Array], Array]) -> tuple[Sums, list[Arrays]]:
+        def look(shard: int, all_reduce: Callable[[Array], Array]) -> tuple[Sums, ByLayer]:
             rows = slice(cuts[shard], cuts[shard + 1])
             part = {k: v[rows, ...] if k == "index" or k.startswith("noise.") else v for k, v in batch.items()}
             return gradients(dataclasses.replace(step, all_reduce=all_reduce), params, state, part, samples)
