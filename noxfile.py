@@ -57,8 +57,9 @@ STAND_IN = Path("../shared/cupy-on-cpu/setup").resolve()
 # The specs that a backend's session runs on.
 SPECS = {"array_api_strict": "array_api_strict,array_api_strict:device1"}
 
-# The backends whose tests together have to cover the package.
-MEASURED = ("numpy", "array_api_strict")
+# The backends whose tests together have to cover the package. Measuring that almost doubles the time of the tests, so
+# only `.ci/run` asks for it.
+MEASURED = ("numpy", "array_api_strict") if os.environ.get("XPNET_COVERAGE") else ()
 
 # A test takes one core. Each process imports everything anew, so more processes than these gain nothing. In NumPy's
 # session some tests wait for a clock, so there is room for one more.
@@ -203,9 +204,11 @@ def mpi(session: nox.Session) -> None:
     )
 
 
-@nox.session
+@nox.session(default=bool(MEASURED))
 def coverage(session: nox.Session) -> None:
-    """Add up the coverage of the tests on NumPy and array-api-strict."""
+    """Add up the coverage of the tests on NumPy and array-api-strict, which they measure if XPNET_COVERAGE is set."""
+    if not MEASURED:
+        session.error("set XPNET_COVERAGE=1, and run the tests on numpy and array_api_strict first")
     install(session, "coverage")
     total = coverage_file(session, "total")
     parts = [coverage_file(session, backend)["COVERAGE_FILE"] for backend in MEASURED]
