@@ -56,6 +56,12 @@ def to_host(argument: str, values: Any) -> NDArray[Any]:
     return array
 
 
+def check_none_missing(argument: str, array: NDArray[Any]) -> None:
+    """Refuse floats among which some are NaN, and count those."""
+    if array.dtype.kind == "f" and (missing := int(np.isnan(array).sum())):
+        raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing: {MEND}")
+
+
 def _converted(values: Any) -> NDArray[Any]:
     if isinstance(values, np.ma.MaskedArray):
         if missing := int(np.ma.getmaskarray(values).sum()):

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.arrays import MEND, to_host
+from xpnet.data.arrays import check_none_missing, to_host
 from xpnet.data.download import DataError
 
 
@@ -64,8 +64,7 @@ def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
 def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
     """Check labels, and return them as int64."""
     array = to_host(argument, labels)
-    if array.dtype.kind == "f" and (missing := int(np.isnan(array).sum())):
-        raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing: {MEND}")
+    check_none_missing(argument, array)
     if array.ndim != 1 or array.dtype.kind not in "ui":
         raise DataError(
             f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers. "

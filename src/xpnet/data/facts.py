@@ -98,7 +98,7 @@ class Facts:
         return config
 
     @classmethod
-    def from_config(cls, config: Any, class_names: Any = ()) -> Facts | None:
+    def from_config(cls, config: Any, class_names: Sequence[str] | None = None) -> Facts | None:
         """Undo `to_config`; return None for anything else, such as the record of an earlier version."""
         if not isinstance(config, Mapping) or config.get("kind") not in ("integers", "floats"):
             return None
@@ -112,9 +112,7 @@ class Facts:
             return None
         stretch = _finite(config.get("stretch"))  # missing in the records of earlier versions
         positive = stretch if stretch is not None and stretch > 0 else 1.0
-        known = isinstance(class_names, list | tuple) and all(isinstance(name, str) for name in class_names)
-        names = tuple(class_names) if known else ()
-        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape), positive, names)
+        return cls(config["kind"], low, high, mean, deviation, edge, tuple(shape), positive, tuple(class_names or ()))
 
 
 def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: float) -> None:
@@ -135,8 +133,8 @@ def check_alike(argument: str, trained: Facts, images: NDArray[Any], pixel_max: 
     facts = Facts.of(images, pixel_max)
     if facts.low == facts.high:  # blank images allow no comparison
         return
-    ratio = _scale_of(facts) / _scale_of(trained) if _scale_of(trained) > 0 else 1.0
-    signed = trained.low < -0.05 * _scale_of(trained)
+    ratio = scale_of(facts) / scale_of(trained) if scale_of(trained) > 0 else 1.0
+    signed = trained.low < -0.05 * scale_of(trained)
     far = ratio > 8 or (ratio < 1 / 8 and facts.kind == "integers")
     if facts.kind != trained.kind and (far or (signed and facts.low >= 0)):
         raise DataError(
@@ -291,7 +289,8 @@ def _turned(stretch: float, trained: float) -> bool:
     return abs(theirs) > 0.2 and ours * math.copysign(1.0, theirs) < -0.4 * abs(theirs)
 
 
-def _scale_of(facts: Facts) -> float:
+def scale_of(facts: Facts) -> float:
+    """Return the largest absolute value."""
     return max(abs(facts.low), abs(facts.high))
 
 

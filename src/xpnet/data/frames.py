@@ -83,6 +83,12 @@ def _check_arguments(class_names: Any, image_shape: Any, test_fraction: Any) -> 
         raise DataError(f"test_fraction={test_fraction!r}: must be a number, not {type(test_fraction).__name__}")
 
 
+def suspect_counter(where: str, pixels: Sequence[str], remedy: str) -> None:
+    """Warn if a column that is taken as a pixel probably numbers the rows."""
+    if counters := [name for name in pixels if name.lower() in COUNTERS]:
+        warn(f"{where}: column {counters[0]!r} is taken as a pixel: does it number the rows? {remedy} {SILENCE}")
+
+
 def split(n: int, test_fraction: float) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the indices of the training samples, in random order, and of the test samples; always the same."""
     try:
@@ -128,8 +134,7 @@ def _members(value: Any, label: str | None) -> list[Any]:
                 f"frame: no column of labels {label or ''}; name it with label=, of {', '.join(names)[:200]}"
             )
         column = value.columns[names.index(wanted[0])]
-        if counters := [name for name in names if name.lower() in COUNTERS and name != wanted[0]]:
-            warn(f"frame: column {counters[0]!r} is taken as a pixel: does it number the rows? Drop it {SILENCE}")
+        suspect_counter("frame", [name for name in names if name != wanted[0]], "Drop it")
         return [value.drop(columns=[column]), value[column]]
     keys = set(value.keys()) if hasattr(value, "keys") else set()
     for held in (*FOUR, *TWO):

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.arrays import MEND, to_host
+from xpnet.data.arrays import MEND, check_none_missing, to_host
 from xpnet.data.download import DataError
 from xpnet.data.facts import SILENCE, warn
 
@@ -50,8 +50,7 @@ def plain_labels(argument: str, labels: Any) -> NDArray[Any]:
     if array.ndim != 1:
         raise DataError(f"{argument}: shape {array.shape}; must be (n,), a label for each image, or one-hot rows")
     if array.dtype.kind == "f":
-        if missing := int(np.isnan(array).sum()):
-            raise DataError(f"{argument}: {missing:,} of {array.size:,} values are missing: {MEND}")
+        check_none_missing(argument, array)
         if not (np.isfinite(array).all() and (array == np.floor(array)).all()):
             raise DataError(f"{argument}: floats that are not whole numbers; a label is the number or name of a class")
         return array.astype(np.int64)
@@ -121,7 +120,10 @@ def name_classes(
 
 
 def _suspect(present: Sequence[Any]) -> None:
-    """Warn if a class looks like a mark for samples without a label; ``-1`` and ``1`` alone are two classes."""
+    """Refuse fewer than two classes, and warn if one looks like a mark for samples without a label.
+
+    ``-1`` and ``1`` alone are two classes.
+    """
     marks = [str(label) for label in present if str(label).lower() in MISSING]
     if marks and len(present) > 2:
         warn(f"train_labels: {marks[0]!r} is taken as the name of a class: are its samples without a label? {SILENCE}")

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.facts import ENOUGH, SAMPLES, SILENCE, Facts, listed, warn
+from xpnet.data.facts import ENOUGH, SAMPLES, SILENCE, Facts, listed, scale_of, warn
 
 
 def check_plausible(
@@ -69,7 +69,7 @@ def check_order(name: str, labels: NDArray[np.int64]) -> None:
 
 def _scale_mistake(images: NDArray[Any], facts: Facts, pixel_max: float) -> str:
     """Say what the scale of training images looks like, if it looks like a mistake."""
-    low, high = facts.low, max(abs(facts.low), abs(facts.high))
+    low, high = facts.low, scale_of(facts)
     pictures = images.ndim > 2 or _is_square(images.shape[1])
     if facts.kind == "integers":
         if high >= 1 / 8 or len(images) < ENOUGH or high == 0:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 
 from xpnet.data.dataset import Dataset
 from xpnet.data.download import DataError
-from xpnet.data.facts import SILENCE, warn
-from xpnet.data.frames import COUNTERS, LABEL_COLUMNS
+from xpnet.data.frames import LABEL_COLUMNS, suspect_counter
 from xpnet.data.idx import read_idx
 from xpnet.data.photos import is_picture, load_image
 from xpnet.parts import require_path
@@ -261,8 +260,8 @@ def _read_csv(path: Path, columns: int | None = None) -> tuple[Any, ...]:
     if columns is not None and len(first) == columns:
         return ()
     at = next((names.index(name) for name in LABEL_COLUMNS if name in names), 0) if header else 0
-    if header and (counters := [name for i, name in enumerate(names) if name in COUNTERS and i != at]):
-        warn(f"{path}: column {counters[0]!r} is taken as a pixel: does it number the rows? Delete it {SILENCE}")
+    if header:
+        suspect_counter(str(path), [*names[:at], *names[at + 1 :]], "Delete it")
     body = rows[1:] if header else rows
     pixels = [i for i in range(len(first)) if i != at]
     try:

@@ -402,7 +402,7 @@ def load(
     for name, array in arrays.items():
         if array.size and float(np.max(np.abs(array))) > float(np.finfo(chosen).max):
             raise CheckpointError(f"{path}: {name} holds numbers too large for {chosen}: use dtype='float64'")
-    facts = Facts.from_config(config.get("images"), config.get("class_names"))
+    facts = Facts.from_config(config.get("images"), names)
     return TrainedNetwork.from_named(network, arrays, opened, chosen, facts)
 
 
