@@ -63,7 +63,7 @@ def batch_norm(
     """
     xp = xp or array_namespace(x)
     channels = by_channel(x, xp)
-    total = xp.sum(channels, axis=(0, 2))
+    total = _sum_rows(xp.sum(channels, axis=2), xp)
     count: Any = float(channels.shape[0] * channels.shape[2])
     if all_reduce is not None:
         sums = all_reduce(xp.concat([total, xp.full_like(total[:1], count)]))
@@ -131,30 +131,24 @@ def batch_norm_backward(
     xp = xp or array_namespace(dy)
     centred, scale, gamma, count = cache
     channels = by_channel(dy, xp)
-    dbeta = xp.sum(channels, axis=(0, 2))
+    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
     dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
-    sums = (dgamma, dbeta)
+    totals = (dgamma, dbeta)
     if all_reduce is not None:
-        total = xp.reshape(all_reduce(xp.concat(sums)), (2, -1))
-        sums = (total[0, ...], total[1, ...])
-    slope, shift, factor = (each[None, :, None] for each in _corrections(*sums, count, scale, gamma, xp=xp))
-    dx = _corrected(channels, centred, slope, shift, factor, xp=xp)
-    return like(dx, dy, xp), dgamma, dbeta
+        sums = xp.reshape(all_reduce(xp.concat(totals)), (2, -1))
+        totals = (sums[0, ...], sums[1, ...])
+    each_channel = (array[None, :, None] for array in (*totals, scale, gamma))
+    return like(_corrected(channels, centred, count, *each_channel, xp=xp), dy, xp), dgamma, dbeta
 
 
 @elementwise
-def _corrections(
-    dgamma: Array, dbeta: Array, count: Any, scale: Array, gamma: Array, *, xp: Namespace
-) -> tuple[Array, Array, Array]:
-    return scale * (dgamma / count), dbeta / count, gamma * scale
-
-
-@elementwise
-def _corrected(dy: Array, centred: Array, slope: Array, shift: Array, factor: Array, *, xp: Namespace) -> Array:
-    correction = centred * slope
-    correction += shift
+def _corrected(
+    dy: Array, centred: Array, count: Any, dgamma: Array, dbeta: Array, scale: Array, gamma: Array, *, xp: Namespace
+) -> Array:
+    correction = centred * (scale * (dgamma / count))
+    correction += dbeta / count
     dx = dy - correction
-    dx *= factor
+    dx *= gamma * scale
     return dx
 
 
@@ -199,7 +193,7 @@ def normalize_backward(cache: tuple[Any, ...], dy: Array, *, xp: Namespace = Non
     xp = xp or array_namespace(dy)
     centred, scale, gamma = cache
     channels = by_channel(dy, xp)
-    dbeta = xp.sum(channels, axis=(0, 2))
+    dbeta = _sum_rows(xp.sum(channels, axis=2), xp)
     dgamma = scale * _sum_rows(xp.vecdot(channels, centred), xp)
     return like(channels * (gamma * scale)[None, :, None], dy, xp), dgamma, dbeta
 
