@@ -1,4 +1,4 @@
-"""Checks of a dataset's arrays, made once when it is created, with errors that name the argument."""
+"""Checks of images and labels, for a dataset or for a network, with errors that name the argument."""
 
 from __future__ import annotations
 
@@ -49,6 +49,19 @@ def check_images(argument: str, images: Any, pixel_max: float) -> NDArray[Any]:
     return np.ascontiguousarray(array, dtype)
 
 
+def check_input(argument: str, images: Any, pixel_max: float, dtype: str) -> NDArray[Any]:
+    """Check the numbers of images for a network, and return them on the host, floats in ``dtype``."""
+    array = to_host(argument, images)
+    if array.dtype.kind not in "uif":
+        raise TypeError(f"{argument}: must be real numbers, not {array.dtype}")
+    if array.dtype.kind == "f":
+        # NumPy rounds here, because other libraries lack some of its precisions.
+        with np.errstate(over="ignore"):
+            array = array.astype(dtype, copy=False)
+    check_pixels(argument, array, pixel_max)
+    return array
+
+
 def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
     """Check that values are finite floats, or integers from 0 to ``pixel_max``."""
     if array.dtype.kind == "f":
@@ -61,8 +74,8 @@ def check_pixels(argument: str, array: NDArray[Any], pixel_max: float) -> None:
         )
 
 
-def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
-    """Check labels, and return them as int64."""
+def check_labels(argument: str, labels: Any, classes: int, n: int) -> NDArray[np.int64]:
+    """Check the labels of ``n`` images, and return them as int64."""
     array = to_host(argument, labels)
     check_none_missing(argument, array)
     if array.ndim != 1 or array.dtype.kind not in "ui":
@@ -70,6 +83,8 @@ def check_labels(argument: str, labels: Any, classes: int) -> NDArray[np.int64]:
             f"{argument}: shape {array.shape} of {array.dtype}; must be (n,) of integers, the classes' numbers. "
             "xpnet.Dataset.from_arrays takes names, one-hot rows and whole floats"
         )
+    if len(array) != n:
+        raise DataError(f"{argument}: {len(array)} labels for {n} images")
     if array.size and (array.min() < 0 or array.max() >= classes):
         raise DataError(
             f"{argument}: from {array.min()} to {array.max()}; must be from 0 to {classes - 1} (classes={classes})"

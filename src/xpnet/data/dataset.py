@@ -87,9 +87,7 @@ class Dataset:
         object.__setattr__(self, "pixel_max", check_pixel_max(self.pixel_max))
         for part in ("train", "test"):
             images = check_images(f"{part}_images", getattr(self, f"{part}_images"), self.pixel_max)
-            labels = check_labels(f"{part}_labels", getattr(self, f"{part}_labels"), self.classes)
-            if len(images) != len(labels):
-                raise DataError(f"{part}_labels: {len(labels)} labels for {len(images)} images")
+            labels = check_labels(f"{part}_labels", getattr(self, f"{part}_labels"), self.classes, len(images))
             object.__setattr__(self, f"{part}_images", images)
             object.__setattr__(self, f"{part}_labels", labels)
         if self.train_images.shape[1:] != self.test_images.shape[1:]:

@@ -15,7 +15,7 @@ from xpnet.backends import Backend, get_backend
 from xpnet.data.checks import check_labels
 from xpnet.nn.losses import Loss
 from xpnet.nn.network import Network
-from xpnet.nn.trained import TrainedNetwork, check_batch, context, to_host
+from xpnet.nn.trained import TrainedNetwork, context, to_host
 from xpnet.parts import require_instance
 from xpnet.typing import HostArray
 
@@ -108,17 +108,16 @@ def check_gradients(
     require_instance("loss", loss, Loss, "SoftmaxCrossEntropy()")
     if network.size == 0:
         raise ValueError("network: no layer has parameters, so there are no gradients to check")
-    images, labels = check_batch(network, images, "float64"), check_labels("labels", labels, network.output_shape[0])
-    if len(labels) != len(images):
-        raise ValueError(f"labels: {len(labels)} labels for {len(images)} images")
     rng, opened = np.random.default_rng(seed), get_backend(backend)
     drawn = network.init(rng)
     trained = TrainedNetwork(network, drawn, network.init_state(), opened, "float64")
+    images, classes = trained.host_images(images), network.output_shape[0]
+    labels = check_labels("labels", labels, classes, len(images))
     params, state, xp, ctx = trained.params, trained.state, opened.xp, context(opened, training=True)
     with opened.session("float64"):
         noise = [None if z is None else opened.asarray(z) for z in network.noise(rng, len(images))]
         x = network.prepare(opened.asarray(images), "float64", xp)
-        targets = opened.asarray(loss.targets(labels, network.output_shape[0]), "float64")
+        targets = opened.asarray(loss.targets(labels, classes), "float64")
         y, caches = network.forward(params, state, x, ctx, noise)
         _, by_layer = network.backward(params, caches, loss.gradient(y, targets, xp=xp), ctx)
         analytic = to_host(by_layer, opened)

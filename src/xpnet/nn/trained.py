@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from xpnet.backends import Backend, backend_of, check_dtype, get_backend
-from xpnet.data.arrays import to_host as to_host_array
-from xpnet.data.checks import check_labels, check_pixels
+from xpnet.data.checks import check_input, check_labels
+from xpnet.data.facts import Facts, check_alike, check_layout
 from xpnet.data.labels import plain_labels
+from xpnet.data.photos import are_photos, images_of
 from xpnet.nn.layers import Context, ShapeError, Variable
-from xpnet.nn.losses import softmax
+from xpnet.nn.losses import Loss, softmax
 from xpnet.nn.network import Network
 from xpnet.typing import Array, ByLayer, HostArray, HostArrays, Shape
 
 if TYPE_CHECKING:
-    from xpnet.data.facts import Facts
-    from xpnet.nn.losses import Loss
     from xpnet.runs.trace import Trace
 
 EVALUATION_BATCH = 500
@@ -177,33 +176,32 @@ class TrainedNetwork(Network):
             If the network has no weights, or if the images hold integers outside 0 to ``pixel_max``, NaN, infinity, or
             numbers too large for the network's dtype.
         """
-        return backend_of(images).asarray(self._logits(images))
+        return backend_of(images).asarray(self._logits(self.host_images(images)))
 
-    def _logits(self, images: Any) -> HostArray:
-        """Return the logits on the host."""
-        host = self.host_images(images)
+    def _logits(self, host: HostArray) -> HostArray:
+        """Return the logits of images from `host_images`, on the host."""
         outputs = [np.empty((0, *self.output_shape), self.dtype)]
+        # A network with very large activations takes fewer samples at once.
+        at_once = max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // max(map(math.prod, self.shapes))))
         with self.backend.session(self.dtype):
-            at_once = self._at_once()
-            for start in range(0, host.shape[0], at_once):
+            for start in range(0, len(host), at_once):
                 part = host[start : start + at_once]
                 batch = self.backend.asarray(self.backend.padded(part, at_once))
                 outputs.append(self.backend.to_numpy(self._outputs(self.params, self.state, batch))[: len(part)])
         return np.concatenate(outputs)
 
-    def _at_once(self) -> int:
-        """Return the number of samples per evaluation batch, which is smaller if a layer has a very large output."""
-        largest = max(math.prod(shape) for shape in self.shapes)
-        return max(1, min(EVALUATION_BATCH, MOST_ACTIVATIONS // largest))
-
     def host_images(self, images: Any) -> HostArray:
-        """Return images on the host, after comparing them with the training images."""
-        from xpnet.data.facts import check_alike, check_layout
-        from xpnet.data.photos import are_photos, images_of
-
+        """Check images as described in `logits`, compare them with the training images, and return them on the host."""
         if are_photos(images, self.input_shape):
             images = images_of(images, self.input_shape, self.pixel_max)
-        host = check_batch(self, images, self.dtype)
+        host = check_input("images", images, self.pixel_max, self.dtype)
+        if not self.takes(host.shape[1:]) and self.takes(host.shape):  # one image, without the axis of a batch
+            host = host[None]
+        if host.ndim < 2 or not self.takes(host.shape[1:]):
+            raise ShapeError(
+                f"images of shape {host.shape}: this network takes (n, ...) with {math.prod(self.input_shape)} numbers "
+                f"a sample, arranged as {self.input_shape}"
+            )
         if self.facts is not None:
             check_layout("images", host.shape[1:], self.facts.sample_shape)
             check_alike("images", self.facts, host, self.pixel_max)
@@ -212,11 +210,10 @@ class TrainedNetwork(Network):
     @functools.cached_property
     def _outputs(self) -> Callable[[ByLayer, ByLayer, Array], Array]:
         """Return the function that computes `logits` on the device, compiled if the library can compile."""
-        xp, dtype = self.backend.xp, self.dtype
         ctx = context(self.backend)
 
         def outputs(params: ByLayer, state: ByLayer, images: Array) -> Array:
-            return self.forward(params, state, self.prepare(images, dtype, xp), ctx)[0]
+            return self.forward(params, state, self.prepare(images, self.dtype, ctx.xp), ctx)[0]
 
         return self.backend.compile(outputs)
 
@@ -238,19 +235,17 @@ class TrainedNetwork(Network):
         ShapeError, TypeError, ValueError
             See `logits`.
         """
-        return backend_of(images).asarray(np.argmax(self._logits(images), axis=1))
+        return backend_of(images).asarray(np.argmax(self._logits(self.host_images(images)), axis=1))
 
     def predict_proba(self, images: Any) -> Any:
         """Return the softmax of `logits`: probabilities if cross-entropy was the training loss."""
-        return backend_of(images).asarray(softmax(self._logits(images)))
+        return backend_of(images).asarray(softmax(self._logits(self.host_images(images))))
 
     def score(self, images: Any, labels: Any) -> float:
         """Return the accuracy: the share of images whose most probable class is their label."""
-        expected = check_labels("labels", plain_labels("labels", labels), self.output_shape[0])
-        answers = np.argmax(self._logits(images), axis=1)
-        if expected.shape != answers.shape:
-            raise ValueError(f"labels: shape {expected.shape}; must be {answers.shape}, one for each image")
-        return float(np.mean(answers == expected))
+        host = self.host_images(images)
+        expected = check_labels("labels", plain_labels("labels", labels), self.output_shape[0], len(host))
+        return float(np.mean(np.argmax(self._logits(host), axis=1) == expected))
 
     def layer_outputs(self, images: Any) -> list[HostArray]:
         """Return the output of each layer for images, on the host.
@@ -379,23 +374,3 @@ def _check_shapes(name: str, given: Sequence[HostArrays], declared: Sequence[Map
     expected = [{key: variable.shape for key, variable in layer.items()} for layer in declared]
     if shapes != expected:
         raise ShapeError(f"{name} of shapes {shapes}: the layers of this network declare {expected}")
-
-
-def check_batch(network: Network, images: Any, dtype: str) -> HostArray:
-    """Check images as described in `logits`, and return them on the host, floats in ``dtype``."""
-    host = to_host_array("images", images)
-    if host.dtype.kind not in "uif":
-        raise TypeError(f"images: must be real numbers, not {host.dtype}")
-    if not network.takes(host.shape[1:]) and network.takes(host.shape):  # one image, without the axis of a batch
-        host = host[None]
-    if host.ndim < 2 or not network.takes(host.shape[1:]):
-        raise ShapeError(
-            f"images of shape {host.shape}: this network takes (n, ...) with {math.prod(network.input_shape)} numbers "
-            f"a sample, arranged as {network.input_shape}"
-        )
-    if host.dtype.kind == "f":
-        # NumPy rounds here, because other libraries lack some of its precisions.
-        with np.errstate(over="ignore"):
-            host = host.astype(dtype, copy=False)
-    check_pixels("images", host, network.pixel_max)
-    return host

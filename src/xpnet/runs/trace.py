@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from xpnet.data.arrays import to_host
+from xpnet.data.checks import check_labels
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.trained import TrainedNetwork, context
 from xpnet.parts import require_instance
@@ -139,7 +139,8 @@ def trace(
     chosen = SoftmaxCrossEntropy() if loss is None else loss
     require_instance("loss", chosen, Loss, "SoftmaxCrossEntropy()")
     host, backend, training = network.host_images(images), network.backend, labels is not None
-    targets = chosen.targets(_labels(labels, len(host)), network.output_shape[0]) if training else None
+    classes = network.output_shape[0]
+    targets = chosen.targets(check_labels("labels", labels, classes, len(host)), classes) if training else None
     least, layer = network.minimum_batch
     if training and len(host) < least:
         raise ValueError(f"images: {len(host)}, but in training {layer} needs at least {least} samples")
@@ -178,13 +179,6 @@ def trace(
             )
         ]
     return Trace(tuple(layers), value)
-
-
-def _labels(labels: Any, n: int) -> NDArray[Any]:
-    host = to_host("labels", labels)
-    if host.shape != (n,) or host.dtype.kind not in "iu":
-        raise ValueError(f"labels: shape {host.shape} of {host.dtype}; must be ({n},) of integers, one for each image")
-    return host
 
 
 def _batch_first(array: NDArray[Any]) -> NDArray[Any]:
