@@ -27,6 +27,9 @@ ByLayer = list[Arrays]
 HostArray = NDArray[Any]
 """An array on the host, of any dtype."""
 
+Random = np.random.Generator | np.random.RandomState
+"""A source of random numbers, on the host: NumPy's, or its legacy generator."""
+
 HostVector = NDArray[np.float64]
 """A number for each step or epoch, on the host."""
 

@@ -12,7 +12,7 @@ from xpnet.backends import device_of
 from xpnet.nn.layers import Context, Layer, ShapeError
 from xpnet.parts import Size
 from xpnet.random import integers
-from xpnet.typing import Array, Arrays, HostArray, Namespace, Shape
+from xpnet.typing import Array, Arrays, HostArray, Namespace, Random, Shape
 
 
 def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
@@ -48,7 +48,7 @@ def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
     # Where each pixel comes from, and whether that is inside the image.
     row = xp.arange(h, **where)[:, None] - shifts[None, :, 0]
     column = xp.arange(w, **where)[:, None] - shifts[None, :, 1]
-    down, across = _inside(row, h, xp), _inside(column, w, xp)
+    down, across = (row >= 0) & (row < h), (column >= 0) & (column < w)
     # Pixels from outside the image are taken from row or column 0 here, and set to zero below. The code avoids clip,
     # which copies masks back to the host on CuPy.
     row, column = row * xp.astype(down, xp.int32), column * xp.astype(across, xp.int32)
@@ -59,10 +59,6 @@ def shift_images(x: Array, shifts: Array, *, xp: Namespace = None) -> Array:
     y = xp.reshape(xp.take(xp.reshape(x, (-1,)), xp.reshape(index, (-1,)), axis=0), x.shape)
     y *= xp.astype(down[:, None, :] & across[None, :, :], x.dtype)[:, None, :, :]
     return y
-
-
-def _inside(index: Array, size: int, xp: Namespace) -> Array:
-    return (index >= 0) & (index < size)
 
 
 @dataclass(frozen=True)
@@ -87,13 +83,10 @@ class RandomShift(Layer):
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return the input's shape."""
         if len(input_shape) != 3 or self.pixels >= min(input_shape[:2]):
-            raise ShapeError(
-                f"RandomShift({self.pixels}) takes images larger than that, "
-                f"(height, width, channels), but gets {input_shape}"
-            )
+            raise ShapeError(f"{self} takes images larger than that, (height, width, channels), but gets {input_shape}")
         return input_shape
 
-    def noise(self, rng: Any, input_shape: Shape, n: int) -> HostArray | None:
+    def noise(self, rng: Random, input_shape: Shape, n: int) -> HostArray | None:
         """Draw how far down and across each image moves."""
         return integers(rng, -self.pixels, self.pixels + 1, (n, 2)).astype(np.int16)
 

@@ -15,7 +15,7 @@ import itertools
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from array_api_compat import array_namespace
@@ -163,8 +163,7 @@ def _input_gradient(
 # Two ways to lay a convolution out as matrix products -------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Lowering:
+class Lowering(NamedTuple):
     """A way to compute a convolution by matrix products.
 
     Attributes
@@ -307,8 +306,7 @@ class Conv2D(Layer):
 
     def parameters(self, input_shape: Shape) -> dict[str, Variable]:
         """Declare ``weight``, (kernel_height, filters, kernel_width, channels), and ``bias``, (filters,)."""
-        (kh, kw), _, _ = self.geometry
-        c = input_shape[2]
+        (kh, kw), c = as_pair(self.kernel_size), input_shape[2]
         weight = Variable((kh, self.filters, kw, c), self.init_weight, (kh * kw * c, kh * kw * self.filters))
         return {"weight": weight, "bias": Variable((self.filters,))} if self.bias else {"weight": weight}
 

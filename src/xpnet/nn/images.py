@@ -42,18 +42,14 @@ def output_size(shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair
 
 def image_output_size(layer: Layer, input_shape: Shape, kernel: Pair, stride: Pair, padding: Pair) -> Pair:
     """Return `output_size` for samples of shape (height, width, channels), or raise `ShapeError`."""
+    kind = type(layer).__name__
     if len(input_shape) != 3:
-        raise ShapeError(
-            f"{type(layer).__name__} takes images of shape (height, width, channels), but gets {input_shape}"
-        )
+        raise ShapeError(f"{kind} takes images of shape (height, width, channels), but gets {input_shape}")
     h, w, c = input_shape
     check_numbers(layer, (h + 2 * padding[0], w + 2 * padding[1], c))
     size = output_size((h, c, w, 1), kernel, stride, padding)
     if min(size) < 1:
-        raise ShapeError(
-            f"{type(layer).__name__} with a window of {kernel} and padding {padding} does not fit into images "
-            f"of {(h, w)}"
-        )
+        raise ShapeError(f"{kind} with a window of {kernel} and padding {padding} does not fit into images of {(h, w)}")
     return size
 
 

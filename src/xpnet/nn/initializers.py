@@ -4,19 +4,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any, Protocol
 
 import numpy as np
 
 from xpnet.parts import Number, Part, Positive
-from xpnet.typing import HostArray, Shape
-
-
-class Random(Protocol):
-    """A source of random numbers: a `numpy.random.Generator`, or the legacy `numpy.random.RandomState`."""
-
-    def random(self, size: Any = ..., /) -> Any:
-        """Draw floats from [0, 1)."""
+from xpnet.typing import HostArray, Random, Shape
 
 
 @dataclass(frozen=True)

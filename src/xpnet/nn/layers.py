@@ -25,10 +25,10 @@ import numpy as np
 from array_api_compat import array_namespace
 
 from xpnet.backends import elementwise
-from xpnet.nn.initializers import Constant, HeUniform, Initializer, Random
+from xpnet.nn.initializers import Constant, HeUniform, Initializer
 from xpnet.parts import Fraction, Part, Size
 from xpnet.random import sixteen_bits
-from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Shape
+from xpnet.typing import Array, Arrays, HostArray, HostArrays, Namespace, Random, Shape
 
 
 class ShapeError(ValueError):
@@ -171,7 +171,7 @@ class Layer(Part):
         """Draw the initial parameters, as NumPy arrays."""
         return draw(self.parameters(input_shape), rng)
 
-    def noise(self, rng: Any, input_shape: Shape, n: int) -> HostArray | None:
+    def noise(self, rng: Random, input_shape: Shape, n: int) -> HostArray | None:
         """Draw the random numbers that the layer needs, on the host: one row of small integers per sample."""
         return None
 
@@ -290,8 +290,7 @@ class Dense(Layer):
         """Return ``(units,)``."""
         if len(input_shape) != 1:
             raise ShapeError(
-                f"Dense({self.units}) takes samples of shape (features,), but gets {input_shape}: "
-                "put Flatten() before it"
+                f"{self} takes samples of shape (features,), but gets {input_shape}: put Flatten() before it"
             )
         return (self.units,)
 
@@ -375,7 +374,7 @@ class Dropout(Layer):
 
     rate: Fraction = 0.5
 
-    def noise(self, rng: Any, input_shape: Shape, n: int) -> HostArray | None:
+    def noise(self, rng: Random, input_shape: Shape, n: int) -> HostArray | None:
         """Draw the mask of units to keep, of 0 and 1: ``(n, features)``, or ``(n, channels)`` for images."""
         levels = sixteen_bits(rng, (n, input_shape[-1]))
         return np.asarray(levels >= round(self.rate * KEEP_LEVELS)).view(np.uint8)

@@ -16,11 +16,12 @@ from typing import Any
 
 import numpy as np
 
+from xpnet.data.plausible import check_input_layout
 from xpnet.data.preprocessing import scale
 from xpnet.nn.images import check_numbers
 from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
 from xpnet.parts import require_positive
-from xpnet.typing import Array, ByLayer, HostArray, HostArrays, Namespace, Shape
+from xpnet.typing import Array, ByLayer, HostArray, HostArrays, Namespace, Random, Shape
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -64,8 +65,6 @@ class Network:
                 raise TypeError(f"layers: {layer!r} is not a Layer (a class must be called, as in ReLU())")
         # Every layer checks its input shape here, so layers that do not fit are an error at once.
         if len(self.shapes[1]) == 3:
-            from xpnet.data.plausible import check_input_layout
-
             check_input_layout(self.input_shape)
 
     def __repr__(self) -> str:
@@ -160,7 +159,7 @@ class Network:
 
     # What it starts with ------------------------------------------------------------------------------------------
 
-    def init(self, rng: Any) -> list[HostArrays]:
+    def init(self, rng: Random) -> list[HostArrays]:
         """Draw the parameters on the host, layer after layer.
 
         Parameters
@@ -180,7 +179,7 @@ class Network:
         rng = np.random.default_rng(0)
         return [draw(declared, rng) for declared in self.statistics]
 
-    def noise(self, rng: Any, n: int) -> list[HostArray | None]:
+    def noise(self, rng: Random, n: int) -> list[HostArray | None]:
         """Draw the random numbers that each layer needs for ``n`` samples of training, on the host."""
         return [layer.noise(rng, shape, n) for layer, shape in zip(self.layers, self.shapes, strict=False)]
 

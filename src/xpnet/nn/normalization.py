@@ -268,8 +268,7 @@ class BatchNorm(Layer):
 
     def next_state(self, state: Arrays, cache: Any, ctx: Context) -> Arrays:
         """Move the running statistics towards those of the batch, with the unbiased variance."""
-        _, statistics = cache
-        mean, variance, count = statistics
+        _, (mean, variance, count) = cache
         return _moved(state, mean, variance, count / (count - 1.0), self.momentum, xp=ctx.xp)
 
 

@@ -169,8 +169,7 @@ class _Pool(Layer):
     @property
     def geometry(self) -> tuple[Pair, Pair, Pair]:
         """Size, stride and padding, as pairs."""
-        stride = self.size if self.stride is None else self.stride
-        return as_pair(self.size), as_pair(stride), as_pair(self.padding)
+        return as_pair(self.size), as_pair(self.stride or self.size), as_pair(self.padding)
 
     def output_shape(self, input_shape: Shape) -> Shape:
         """Return ``(height, width, channels)``."""

@@ -135,9 +135,7 @@ class TrainedNetwork(Network):
         return {f"layers.{i}.{name}": array for i, (p, s) in pairs for name, array in (p | s).items()}
 
     @classmethod
-    def from_named(
-        cls, network: Network, named: Mapping[str, HostArray], backend: Backend, *how: Any
-    ) -> TrainedNetwork:
+    def from_named(cls, network: Network, named: HostArrays, backend: Backend, *how: Any) -> TrainedNetwork:
         """Give a network the arrays that `named_arrays` returned; all must be present."""
         params, state = (
             [{name: named[f"layers.{i}.{name}"] for name in layer} for i, layer in enumerate(declared)]

@@ -122,8 +122,7 @@ class BlockStep:
         """Run one image through the tail, and apply its weight change to the pre-activations of all images."""
         z, params = carry
         step, xp = self.step, self.step.backend.xp
-        ctx = step.context(training=True)
-        noise = [sample.get(name) for name in self.noises]
+        ctx, noise = step.context, [sample.get(name) for name in self.noises]
         y, caches = self.tail.forward(params, [{}] * len(params), xp.take(z, sample["k"], axis=0), ctx, noise)
         dy = step.loss.gradient(y, sample["targets"], xp=xp)
         if "weights" in sample:

@@ -126,13 +126,9 @@ class Step:
         return elementwise(change)
 
     @functools.cached_property
-    def contexts(self) -> tuple[Context, Context]:
-        """The contexts of an evaluation pass and of a training pass."""
-        return context(self.backend), context(self.backend, training=True, all_reduce=self.all_reduce)
-
-    def context(self, training: bool) -> Context:
-        """Return the context of a pass."""
-        return self.contexts[training]
+    def context(self) -> Context:
+        """The context of a training pass."""
+        return context(self.backend, training=True, all_reduce=self.all_reduce)
 
     def start(self, params: ByLayer, state: ByLayer, moments: Moments | None = None) -> Progress:
         """Return the progress at the start of an epoch; without ``moments``, of the first."""
@@ -165,7 +161,7 @@ class Step:
 
     def evaluate(self, params: ByLayer, state: ByLayer, index: Array, samples: Samples) -> tuple[Array, Array]:
         """Sum the loss and the correct answers over batches of samples, shape (batches, n), without training."""
-        xp, ctx = self.backend.xp, self.context(training=False)
+        xp, ctx = self.backend.xp, context(self.backend)
 
         def add(totals: tuple[Array, Array], batch: Batch) -> tuple[tuple[Array, Array], None]:
             x, labels, targets = take_batch(self, batch["index"], samples)
@@ -201,7 +197,7 @@ def gradients(step: Step, params: ByLayer, state: ByLayer, batch: Batch, samples
     state : list of dict of str to array
         The layers' state after the batch.
     """
-    network, xp, ctx = step.network, step.backend.xp, step.context(training=True)
+    network, xp, ctx = step.network, step.backend.xp, step.context
     x, labels, targets = take_batch(step, batch["index"], samples)
     noise = [batch.get(f"noise.{i}") for i in range(len(params))]
     y, caches = network.forward(params, state, x, ctx, noise)
