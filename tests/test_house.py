@@ -24,7 +24,7 @@ FLOORS = [
     ["recipes", "runs"],
     ["nn", "data"],
     ["parts", "random", "files"],
-    ["backends", "host", "signals", "typing"],
+    ["backends", "host", "signals", "text", "typing"],
 ]
 
 # Rooms that others import only inside functions, when they are used.

@@ -18,6 +18,7 @@ from xpnet.parts import require_path
 from xpnet.recipes import RECIPES
 from xpnet.runs.history import METRICS, History
 from xpnet.runs.run import Run, title_of
+from xpnet.text import aligned
 from xpnet.training.train import check_request, train
 
 Row = dict[str, Any]
@@ -221,7 +222,7 @@ def comparison_table(rows: Sequence[Row]) -> str:
         for row in rows
     ]
     first = rows[0]
-    return f"{title_of(first | {'backend': None})}\n{_table([head, *body])}"
+    return f"{title_of(first | {'backend': None})}\n{aligned([head, *body], left=2)}"
 
 
 def ladder_table(rows: Sequence[Row]) -> str:
@@ -238,7 +239,7 @@ def ladder_table(rows: Sequence[Row]) -> str:
         )
         for row in rows
     ]
-    return f"{rows[0]['dataset']} on {rows[0]['backend']}\n{_table([head, *body])}"
+    return f"{rows[0]['dataset']} on {rows[0]['backend']}\n{aligned([head, *body])}"
 
 
 def save_comparison(rows: Sequence[Row], directory: str | os.PathLike[str]) -> list[Path]:
@@ -280,10 +281,3 @@ def _save(rows: Sequence[Row], directory: str | os.PathLike[str], name: str, fig
     write_atomically(table, (json.dumps(plain(rows), indent=2) + "\n").encode())
     plots.save(figure, picture)
     return [table, picture]
-
-
-def _table(rows: Sequence[Sequence[str]]) -> str:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    return "\n".join(
-        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows
-    )

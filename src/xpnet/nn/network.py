@@ -21,6 +21,7 @@ from xpnet.data.preprocessing import scale
 from xpnet.nn.images import check_numbers
 from xpnet.nn.layers import Context, Layer, ShapeError, Variable, draw
 from xpnet.parts import require_positive
+from xpnet.text import aligned
 from xpnet.typing import Array, ByLayer, HostArray, HostArrays, Namespace, Random, Shape
 
 
@@ -154,8 +155,7 @@ class Network:
         for layer, shape, size in zip(self.layers, self.shapes[1:], self.sizes, strict=True):
             rows.append((str(layer), str(shape), f"{size:,}"))
         rows.append(("total", "", f"{self.size:,}"))
-        widths = [max(len(row[column]) for row in rows) for column in range(3)]
-        return "\n".join(f"{a:<{widths[0]}}  {b:>{widths[1]}}  {c:>{widths[2]}}" for a, b, c in rows)
+        return aligned(rows)
 
     # What it starts with ------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from xpnet.data.datasets import Dataset
 from xpnet.data.facts import check_names
 from xpnet.nn.trained import TrainedNetwork
 from xpnet.parts import require_instance
+from xpnet.text import aligned
 
 
 @dataclass(frozen=True, eq=False)
@@ -79,12 +80,7 @@ class Evaluation:
 
     def table(self) -> str:
         """Return precision and recall of each class as a table."""
-        (first, *_), *rows = self.rows()
-        width = max(len(first), *(len(name) for name, *_ in rows))
-        lines = [f"{first:>{width}}  samples  precision  recall"]
-        for name, n, p, r in rows:
-            lines.append(f"{name:>{width}}  {n:>7}  {p:>9}  {r:>6}")
-        return "\n".join(lines)
+        return aligned(self.rows(), left=0)
 
     def rows(self) -> list[tuple[str, str, str, str]]:
         """Return the cells of the table, the head first."""

@@ -13,6 +13,7 @@ from xpnet.data.checks import check_labels
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy
 from xpnet.nn.trained import TrainedNetwork, context
 from xpnet.parts import require_instance
+from xpnet.text import aligned
 from xpnet.typing import Array, ByLayer, HostArrays
 
 HEAD = ("layer", "output", "mean", "spread", "dead", "gradient", "of parameters")
@@ -90,13 +91,7 @@ class Trace:
 
     def table(self) -> str:
         """Return mean, spread and dead units of each layer's output, and the norms of its gradients, as a table."""
-        rows = [list(HEAD), *(layer.row() for layer in self.layers)]
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = []
-        for first, *rest in rows:
-            cells = [cell.rjust(width) for cell, width in zip(rest, widths[1:], strict=True)]
-            lines.append("  ".join([first.ljust(widths[0]), *cells]).rstrip())
-        return "\n".join(lines)
+        return aligned([HEAD, *(layer.row() for layer in self.layers)])
 
     def _repr_html_(self) -> str:
         """Show the table in a notebook."""
