@@ -123,8 +123,7 @@ def softmax_cross_entropy(logits: Array, targets: Array, *, xp: Namespace = None
     >>> softmax_cross_entropy(logits, targets).round(4)  # log 2
     np.float64(0.6931)
     """
-    xp = xp or array_namespace(logits)
-    return _cross_entropy(logits, targets, xp)[0]
+    return _cross_entropy(logits, targets, xp or array_namespace(logits))[0]
 
 
 def _cross_entropy(logits: Array, targets: Array, xp: Namespace) -> tuple[Array, Array]:
@@ -185,7 +184,7 @@ class Loss(Part):
         ValueError
             If a label is not one of the classes.
         """
-        # Without this check a negative label would count from the end.
+        # Without this check the row of such a label would be zeros.
         if np.any((labels < 0) | (labels >= classes)):
             raise ValueError(f"labels: from {labels.min()} to {labels.max()}; must be from 0 to {classes - 1}")
         return np.asarray(one_hot(labels, classes))

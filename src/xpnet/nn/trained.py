@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 EVALUATION_BATCH = 500
 """Samples per evaluation batch: enough for large products, few enough to stay in a processor's cache."""
 
-
 MOST_ACTIVATIONS = 1 << 28
 """The largest output of a layer for one evaluation batch: 1 GiB in float32."""
 
