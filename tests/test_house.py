@@ -2,9 +2,11 @@
 
 import ast
 import inspect
+import io
 import re
 import subprocess
 import sys
+import tokenize
 from pathlib import Path
 
 import pytest
@@ -105,6 +107,24 @@ def test_libraries_are_named_in_backends_only(path):
             assert not [n for n in names if n.partition(".")[0] in LIBRARIES], ast.unparse(node)
         if isinstance(node, ast.If | ast.IfExp):
             assert not named.search(ast.unparse(node.test)), f"{path}: branches on a library: {ast.unparse(node.test)}"
+
+
+def lines_of_code(path):
+    """Count the lines with code on them, without blank lines, comments and docstrings."""
+    source = path.read_text()
+    strings = [
+        node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Expr) and type(node.value) is ast.Constant
+    ]
+    documented = {line for node in strings for line in range(node.lineno, node.end_lineno + 1)}
+    blank = {tokenize.COMMENT, tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER}
+    tokens = [token for token in tokenize.generate_tokens(io.StringIO(source).readline) if token.type not in blank]
+    return len({line for token in tokens for line in range(token.start[0], token.end[0] + 1)} - documented)
+
+
+def test_the_network_and_its_training_step_can_be_read_in_an_hour():
+    network = sorted((SRC / "nn").glob("*.py"))
+    assert sum(map(lines_of_code, [*network, SRC / "training" / "step.py"])) <= 1350
+    assert max(len(path.read_text().splitlines()) for path in network) <= 400
 
 
 def layer_classes(base=Layer):

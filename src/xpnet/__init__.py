@@ -14,8 +14,9 @@ from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.augmentation import RandomShift
 from xpnet.nn.convolution import Conv2D
 from xpnet.nn.gradcheck import check_gradients
+from xpnet.nn.images import Flatten
 from xpnet.nn.initializers import Constant, GlorotUniform, HeUniform, Initializer, Uniform
-from xpnet.nn.layers import Context, Dense, Dropout, Flatten, Layer, ShapeError, Variable
+from xpnet.nn.layers import Context, Dense, Dropout, Layer, ShapeError, Variable
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm

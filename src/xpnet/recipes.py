@@ -19,8 +19,9 @@ from xpnet.data.datasets import Dataset
 from xpnet.nn.activations import ReLU
 from xpnet.nn.augmentation import RandomShift
 from xpnet.nn.convolution import Conv2D
+from xpnet.nn.images import Flatten
 from xpnet.nn.initializers import Uniform
-from xpnet.nn.layers import Context, Dense, Dropout, Flatten, Layer
+from xpnet.nn.layers import Context, Dense, Dropout, Layer
 from xpnet.nn.losses import Loss, SoftmaxCrossEntropy, SquaredError
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm

@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 import xpnet
 from xpnet.nn import activations
 from xpnet.nn.gradcheck import numerical_gradient, relative_error
-from xpnet.nn.layers import Context, Dense, Dropout, Flatten, dense, dense_backward, dropout
+from xpnet.nn.images import Flatten
+from xpnet.nn.layers import Context, Dense, Dropout, dense, dense_backward, dropout
 
 ACTIVATIONS = {
     "relu": (activations.relu, activations.relu_backward, "output"),

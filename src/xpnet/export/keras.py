@@ -7,7 +7,8 @@ from typing import Any
 from xpnet.export.plain import CHANNELS_LAST, PlainLayer, library, plain_layers
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.convolution import Conv2D
-from xpnet.nn.layers import Dense, Flatten, Layer
+from xpnet.nn.images import Flatten
+from xpnet.nn.layers import Dense, Layer
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D

@@ -18,7 +18,8 @@ from xpnet.export.plain import CHANNELS_FIRST, ExportError, PlainLayer, image_sh
 from xpnet.files import write_atomically
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.convolution import Conv2D, to_torch_weight
-from xpnet.nn.layers import Dense, Flatten, Layer
+from xpnet.nn.images import Flatten
+from xpnet.nn.layers import Dense, Layer
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from xpnet.nn.activations import GELU, LeakyReLU, ReLU, Sigmoid, Tanh
 from xpnet.nn.augmentation import RandomShift
 from xpnet.nn.convolution import Conv2D
-from xpnet.nn.layers import Dense, Dropout, Flatten, Layer
+from xpnet.nn.images import Flatten
+from xpnet.nn.layers import Dense, Dropout, Layer
 from xpnet.nn.network import Network
 from xpnet.nn.normalization import BatchNorm
 from xpnet.nn.pooling import AveragePool2D, MaxPool2D

@@ -209,11 +209,12 @@ def row_shift_weight_gradient(columns: Array, dy: Array, shape: Shape, stride: P
     """Multiply each output row's gradients by the image rows that it was computed from, and add up."""
     kh, filters, kw, c = shape
     dy = xp.reshape(dy, (dy.shape[0], filters, columns.shape[2]))
+    rows = xp.reshape(columns, (columns.shape[0] * kw * c, columns.shape[2]))
     total = None
     for r in range(dy.shape[0]):
         # The rows are adjacent in memory, so they form one matrix without a copy.
-        seen = xp.reshape(columns[r * stride[0] : r * stride[0] + kh, ...], (kh * kw * c, columns.shape[2]))
-        product = seen @ dy[r, ...].T
+        first = r * stride[0] * kw * c
+        product = rows[first : first + kh * kw * c, :] @ dy[r, ...].T
         total = product if total is None else total + product
     return xp.reshape(xp.matrix_transpose(xp.reshape(total, (kh, kw * c, filters))), shape)
 

@@ -1,4 +1,4 @@
-"""Output sizes, windows and borders: helpers that the layers for images share.
+"""Output sizes, windows and borders, which the layers for images share, and `Flatten`, which follows them.
 
 Inside the network a batch of images is an array of shape ``(height, channels, width, n)``; `xpnet.nn.convolution`
 explains why. A `Pair` is two integers, down and across.
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import array_api_extra as xpx
 
 from xpnet.backends import device_of
-from xpnet.nn.layers import Layer, ShapeError
-from xpnet.typing import Array, Namespace, Pair, Shape
+from xpnet.nn.layers import Context, Layer, ShapeError
+from xpnet.typing import Array, Arrays, Namespace, Pair, Shape
 
 MOST_NUMBERS = 1 << 26
 """The largest output of a layer for one sample: 256 MiB in float32, twenty times the largest of VGG-16."""
@@ -95,3 +97,28 @@ def unpad(x: Array, padding: Pair) -> Array:
     """Undo `pad`."""
     top, left = padding
     return x[top : x.shape[0] - top, :, left : x.shape[2] - left, :]
+
+
+@dataclass(frozen=True)
+class Flatten(Layer):
+    """Turn a batch of images, ``(height, channels, width, n)``, into rows of features, ``(n, features)``.
+
+    Examples
+    --------
+    >>> Flatten().output_shape((4, 4, 32))
+    (512,)
+    """
+
+    def output_shape(self, input_shape: Shape) -> Shape:
+        """Return the product of the dimensions."""
+        return (math.prod(input_shape),)
+
+    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
+        """Merge all axes but the batch axis, and put the batch axis first."""
+        if len(x.shape) == 2:
+            return x, x.shape
+        return ctx.xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])).T, x.shape
+
+    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
+        """Undo the merge."""
+        return (dy if len(cache) == 2 else ctx.xp.reshape(dy.T, cache)), {}

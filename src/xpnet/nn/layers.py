@@ -16,7 +16,6 @@ batch, never means, because the sums of two halves add up to the sum of the whol
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -389,31 +388,3 @@ class Dropout(Layer):
     def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
         """Apply `dropout` to the gradient."""
         return (dy if cache is None else dropout(dy, cache, self.rate, xp=ctx.xp)), {}
-
-
-# Flatten ----------------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Flatten(Layer):
-    """Turn a batch of images, ``(height, channels, width, n)``, into rows of features, ``(n, features)``.
-
-    Examples
-    --------
-    >>> Flatten().output_shape((4, 4, 32))
-    (512,)
-    """
-
-    def output_shape(self, input_shape: Shape) -> Shape:
-        """Return the product of the dimensions."""
-        return (math.prod(input_shape),)
-
-    def forward(self, params: Arrays, x: Array, ctx: Context) -> tuple[Array, Any]:
-        """Merge all axes but the batch axis, and put the batch axis first."""
-        if len(x.shape) == 2:
-            return x, x.shape
-        return ctx.xp.reshape(x, (math.prod(x.shape[:-1]), x.shape[-1])).T, x.shape
-
-    def backward(self, params: Arrays, cache: Any, dy: Array, ctx: Context) -> tuple[Array | None, Arrays]:
-        """Undo the merge."""
-        return (dy if len(cache) == 2 else ctx.xp.reshape(dy.T, cache)), {}

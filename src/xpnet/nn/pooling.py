@@ -44,7 +44,7 @@ def max_pool2d(x: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> A
     array([[4., 7.]])
     """
     xp = xp or array_namespace(x)
-    return _max(windows(_max(windows(x, 2, size[1], stride[1]), xp), 0, size[0], stride[0]), xp)
+    return _max(windows(_max(windows(x, 0, size[0], stride[0]), xp), 2, size[1], stride[1]), xp)
 
 
 def max_pool2d_backward(x: Array, y: Array, dy: Array, size: Pair, stride: Pair, *, xp: Namespace = None) -> Array:
