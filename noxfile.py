@@ -310,7 +310,8 @@ def links(session: nox.Session) -> None:
 def bench(session: nox.Session) -> None:
     """Measure speed against other libraries; `nox -s bench -- --quick` takes two minutes."""
     peers = {"torch", "jax"} | {name for name in BACKENDS if any(name in word for word in session.posargs)}
-    install(session, ".", *group("reference"), *(package for name in sorted(peers) for package in BACKENDS[name]))
+    groups = [*group("reference"), *group("mpi")]
+    install(session, ".", *groups, *(package for name in sorted(peers) for package in BACKENDS[name]))
     session.run("python", "tests/benchmarks/run.py", *session.posargs)
 
 

@@ -1,28 +1,41 @@
-"""What the cores of this machine give: workers against one, the defaults against other settings, and torch."""
+"""What the cores of this machine give: workers or ranks against one, the defaults against other settings, and torch.
+
+Starts itself under mpiexec to measure ranks.
+"""
 
 import contextlib
 import dataclasses
+import importlib.util
+import json
+import statistics
 import subprocess
+import sys
 import time
 
 import peers
+from measuring import images
 
 import xpnet
-from xpnet.host import processors, thread_limit
+from xpnet.host import kept_memory, processors, thread_limit
 from xpnet.recipes import RECIPES
+from xpnet.training.distributed import Ranks, get_ranks
 from xpnet.training.loop import Loop
 from xpnet.training.step import Step
 
+RECIPE_ROWS = (("deep", 6400, 1.5), ("cnn", 3200, 1.6), ("best", 960, 1.6))
+"""A recipe, the number of samples of a short epoch, and the target of all cores against one."""
 
-def recipe_epoch(recipe, data, workers):
+
+def recipe_epoch(recipe, data, workers, ranks=None):
     """An epoch of training of a recipe, without the evaluation, by so many workers with one thread each."""
+    ranks = ranks or Ranks()
     plan = RECIPES[recipe].build(data)
     # As for all of MNIST: fewer samples are given smaller batches.
     plan = dataclasses.replace(plan, batch_size=64, validation_fraction=0.0, patience=None)
     numpy = xpnet.get_backend("numpy")
     network = xpnet.Network(plan.network.layers, plan.network.input_shape, data.pixel_max)
-    step = Step(network, plan.loss, plan.optimizer, numpy, "float32")
-    loop = Loop(step, plan, xpnet.random.Streams(0), data, workers=workers)
+    step = Step(network, plan.loss, plan.optimizer, numpy, "float32", ranks.all_reduce(numpy))
+    loop = Loop(step, plan, xpnet.random.Streams(0), data, ranks, workers)
     box = [loop.start().progress]
 
     def epoch():
@@ -35,10 +48,42 @@ def recipe_epoch(recipe, data, workers):
 def worker_rows(row, data, repeats):
     """All cores against one, for each recipe that gains."""
     rows, every = [], processors()
-    for recipe, samples, target in (("deep", 6400, 1.5), ("cnn", 3200, 1.6), ("best", 960, 1.6)):
+    for recipe, samples, target in RECIPE_ROWS:
         functions = [recipe_epoch(recipe, data.first(samples), workers) for workers in (every, 1)]
         rows += row(f"{recipe}, {every} workers", ["numpy", "1 worker"], functions, repeats, {"1 worker": target})
     return rows
+
+
+def rank_rows(ratios, repeats):
+    """As many MPI ranks as cores against one: each is a process, with a Python lock of its own."""
+    if not importlib.util.find_spec("mpi4py"):
+        print("ranks: not measured, because mpi4py is not installed")
+        return []
+    rows, every = [], processors()
+    for recipe, samples, target in RECIPE_ROWS:
+        turns = [[launch(count, recipe, samples) for count in (every, 1)] for _ in range(repeats)]
+        name = f"{recipe}, {every} MPI ranks"
+        rows += ratios(name, ["numpy", "1 worker"], list(zip(*turns, strict=True)), {"1 worker": target})
+    return rows
+
+
+def launch(count, recipe, samples):
+    """Run `work` on some ranks, and return its seconds."""
+    command = ["mpiexec", "-n", str(count), sys.executable, __file__, recipe, str(samples)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout)
+
+
+def work(recipe, samples):
+    """Print the seconds that an epoch of a recipe takes on these ranks."""
+    ranks, times = get_ranks("mpi"), []
+    epoch = recipe_epoch(recipe, images(quick=True).first(samples), 1, ranks)
+    with kept_memory():
+        for _ in range(4):
+            start = time.perf_counter()
+            epoch()
+            times.append(time.perf_counter() - start)
+    if ranks.first:
+        print(json.dumps(statistics.median(times[1:])))  # the first allocates memory
 
 
 def default_rows(row, data, repeats):
@@ -89,3 +134,7 @@ def accuracy_rows(ratios, data, wanted=0.99):
         function()
         times.append([time.perf_counter() - start])
     return ratios("cnn to 99% of the test set", ["numpy", "torch"], times, {"torch": 1.4})
+
+
+if __name__ == "__main__":
+    work(sys.argv[1], int(sys.argv[2]))

@@ -189,6 +189,7 @@ ROWS = {
     **{f"mlp-{batch}": functools.partial(mlp_rows, batch) for batch in MLP_TARGETS},
     "convolution": convolution_rows,
     "workers": lambda data, repeats: cores.worker_rows(row, data, repeats),
+    "ranks": lambda data, repeats: cores.rank_rows(ratios_of, repeats),
     "defaults": lambda data, repeats: cores.default_rows(row, data, repeats),
     "accuracy": lambda data, repeats: cores.accuracy_rows(ratios_of, data) if repeats > 3 else [],
 }
