@@ -13,7 +13,7 @@ import sys
 import time
 
 import peers
-from measuring import images
+from measuring import images, launch
 
 import xpnet
 from xpnet.host import kept_memory, processors, thread_limit
@@ -61,16 +61,10 @@ def rank_rows(ratios, repeats):
         return []
     rows, every = [], processors()
     for recipe, samples, _ in RECIPE_ROWS:
-        turns = [[launch(count, recipe, samples) for count in (every, 1)] for _ in range(repeats)]
+        turns = [[launch(count, __file__, recipe, samples) for count in (every, 1)] for _ in range(repeats)]
         name = f"{recipe}, {every} MPI ranks"
         rows += ratios(name, ["numpy", "1 worker"], list(zip(*turns, strict=True)))
     return rows
-
-
-def launch(count, recipe, samples):
-    """Run `work` on some ranks, and return its seconds."""
-    command = ["mpiexec", "-n", str(count), sys.executable, __file__, recipe, str(samples)]
-    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout)
 
 
 def work(recipe, samples):

@@ -2,8 +2,11 @@
 
 import contextlib
 import functools
+import json
 import os
 import platform
+import subprocess
+import sys
 import time
 from datetime import date
 from pathlib import Path
@@ -36,6 +39,12 @@ def made_up(train, test=10):
     pixels = rng.integers(0, 256, (n, 28, 28), dtype=np.uint8) * (rng.random((n, 28, 28)) < 0.2)
     labels = rng.integers(0, 10, n)
     return xpnet.Dataset("made up", pixels[:train], labels[:train], pixels[train:], labels[train:])
+
+
+def launch(count, script, *arguments):
+    """Run a script on some MPI ranks, and return the JSON that the first of them prints."""
+    command = ["mpiexec", "-n", str(count), sys.executable, script, *map(str, arguments)]
+    return json.loads(subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300).stdout)
 
 
 def one_blas_thread():

@@ -20,13 +20,11 @@ import argparse
 import json
 import os
 import statistics
-import subprocess
-import sys
 import time
 from pathlib import Path
 
 import numpy as np
-from measuring import loop_of, machine, made_up
+from measuring import launch, loop_of, machine, made_up
 
 import xpnet
 from xpnet.backends import installed_version
@@ -119,13 +117,6 @@ def work():
         print(json.dumps(found | {"mpi": " ".join(MPI.Get_library_version().splitlines()[0].split())}))
 
 
-def launch(count):
-    """Run `work` on some ranks."""
-    command = ["mpiexec", "-n", str(count), sys.executable, __file__, "--rank"]
-    result = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True, timeout=300)
-    return json.loads(result.stdout)
-
-
 # The model --------------------------------------------------------------------------------------------------------
 
 
@@ -198,7 +189,7 @@ def main():
         work()
         return
     about = machine() | {"threads": os.environ.get("OMP_NUM_THREADS"), "mpi4py": installed_version(["mpi4py"])}
-    found = {str(count): launch(count) for count in COUNTS}
+    found = {str(count): launch(count, __file__, "--rank") for count in COUNTS}
     latency, bandwidth = fit_messages(found["2"]["messages"])
     document = {"machine": about, "ranks": found, "network": {"latency": latency, "bandwidth": bandwidth}, "model": {}}
     print(json.dumps(about), found["1"]["mpi"], sep="\n")
